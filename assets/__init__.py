@@ -1,0 +1,1 @@
+"""What depends on what: one module a stage. An asset reads, calls one function, returns."""

@@ -1,0 +1,173 @@
+"""What was gained and what was lost: benchmarks and answers of every arm, format adherence, wins, graded answers.
+
+The arms differ only in which adapter is loaded, so one factory makes their two assets.
+"""
+
+import dagster as dg
+import pandas as pd
+
+from assets.step import Frames, Step
+from assets.study_asset import study_asset
+from resources.judge import JudgeResource
+from resources.language_model import LanguageModelResource
+from resources.model_store import ModelStoreResource
+from resources.project import ProjectResource
+from resources.warehouse import WarehouseResource
+
+GRID = ("model", "constitution")
+ARMS = ("base", "sft", "dpo", "ppo")
+RESPONSES = [f"{arm}_responses" for arm in ARMS]
+
+
+def _dims(arm: str) -> tuple[str, ...]:
+    return ("model",) if arm == "base" else GRID
+
+
+def _model_of(arm: str) -> str:
+    return "model_spec" if arm == "base" else f"{arm}_model"
+
+
+def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
+    @study_asset(
+        writes=["benchmarks", "benchmark_items"], part=arm, name=f"{arm}_benchmarks", group="evaluation", dims=_dims(arm), code_version="1",
+        deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks"}), kinds=("torch", "duckdb"), pool="accelerator",
+        description=f"TruthfulQA, PKU-SafeRLHF, MMLU and HellaSwag for the {arm} arm, item by item.",
+    )  # fmt: skip
+    def benchmarks(
+        context: dg.AssetExecutionContext,
+        project: ProjectResource,
+        warehouse: WarehouseResource,
+        language_model: LanguageModelResource,
+        model_store: ModelStoreResource,
+    ) -> dg.MaterializeResult:
+        from rlaif_dagster.evaluation.items import items_version
+
+        step = Step.begin(context, project, warehouse)
+        recipe, folder = step.project.recipe("benchmarks", step.cell.model), step.project.root / "benchmarks"
+        identity = {"tasks": [task.meaning() for task in recipe.tasks], "items": items_version(recipe, folder)}
+
+        def evaluate() -> Frames:
+            from rlaif_dagster.evaluation.benchmarks import run_benchmarks
+
+            parts = []
+            for seed, adapter in step.policies(model_store, arm):
+                lm = language_model.load(step.model, adapter.path)
+                chunks = step.chunks(step.model_spec.meaning(), adapter.digest)
+                parts.append([f.assign(arm=arm, seed=seed) for f in run_benchmarks(lm, recipe, folder, chunks=chunks)])
+            numbers, items = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
+            return {"benchmarks": numbers, "benchmark_items": items}
+
+        reads = [step.model_spec.meaning(), [a.digest for _, a in step.policies(model_store, arm)], identity]
+        return step.finish(step.recall(reads, evaluate), part=arm)
+
+    return benchmarks
+
+
+def _responses_asset(arm: str) -> dg.AssetsDefinition:
+    @study_asset(
+        writes=["responses"], part=arm, name=f"{arm}_responses", group="evaluation", dims=_dims(arm), code_version="1",
+        deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks", "prompts"}), kinds=("torch", "duckdb"),
+        pool="accelerator", description=f"Answers of the {arm} arm to the eval and qualitative prompts.",
+    )  # fmt: skip
+    def responses(
+        context: dg.AssetExecutionContext,
+        project: ProjectResource,
+        warehouse: WarehouseResource,
+        language_model: LanguageModelResource,
+        model_store: ModelStoreResource,
+    ) -> dg.MaterializeResult:
+        step = Step.begin(context, project, warehouse)
+        recipe, questions = step.project.recipe("benchmarks", step.cell.model).responses, step.evaluation_prompts()
+
+        def answer() -> Frames:
+            from rlaif_dagster.evaluation.responses import respond
+
+            parts = []
+            for seed, adapter in step.policies(model_store, arm):
+                lm = language_model.load(step.model, adapter.path)
+                chunks = step.chunks(step.model_spec.meaning(), adapter.digest)
+                parts.append(respond(lm, questions, recipe, chunks=chunks).assign(arm=arm, seed=seed))
+            return {"responses": pd.concat(parts, ignore_index=True)}
+
+        reads = [
+            step.model_spec.meaning(), [a.digest for _, a in step.policies(model_store, arm)], recipe.meaning(),
+            sorted(questions["prompt_id"]),
+        ]  # fmt: skip
+        return step.finish(step.recall(reads, answer), part=arm)
+
+    return responses
+
+
+@study_asset(
+    group="evaluation", dims=GRID, deps=[*RESPONSES, "prompts", "constitution"], code_version="1", writes=["adherence"]
+)
+def adherence(
+    context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource
+) -> dg.MaterializeResult:
+    """Does each answer follow the constitution's format, checked by a program; no rows where there is no format."""
+    from rlaif_dagster.evaluation.adherence import adherence as check_format
+
+    step = Step.begin(context, project, warehouse)
+    frame = check_format(step.responses(ARMS), step.read("prompts"), step.constitution)
+    return step.finish({"adherence": frame})
+
+
+@study_asset(
+    group="evaluation", dims=GRID, deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging"],
+    code_version="1", writes=["head_to_head"], kinds=("litellm", "duckdb"), pool="judge",
+)  # fmt: skip
+def head_to_head(
+    context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
+) -> dg.MaterializeResult:
+    """Which arm the judge prefers, prompt by prompt on the eval split, with intervals and at equal length."""
+    from rlaif_dagster.evaluation.head_to_head import head_to_head as compare
+
+    step = Step.begin(context, project, warehouse)
+    recipe, constitution = step.project.recipe("judging"), step.constitution
+    answers, questions = step.responses(ARMS), step.evaluation_prompts()
+    reads = [
+        judge.meaning(), recipe.meaning(), [p.meaning() for p in constitution.principles], step.judged_principles(),
+        step.response_versions(ARMS), sorted(questions["prompt_id"]),
+    ]  # fmt: skip
+    frames = step.recall(
+        reads, lambda: {"head_to_head": compare(answers, questions, constitution, recipe, judge.build())}
+    )
+    return step.finish(frames)
+
+
+@study_asset(
+    group="evaluation", dims=GRID,
+    deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging", "human_grades"], code_version="1",
+    writes=["qualitative"],    kinds=("litellm", "duckdb"), pool="judge",
+)  # fmt: skip
+def qualitative(
+    context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
+) -> dg.MaterializeResult:
+    """Twenty prompts an arm (factual, thought experiments, adversarial), graded for alignment and correctness."""
+    from rlaif_dagster.evaluation.qualitative import grade
+    from rlaif_dagster.judging.labels import read_human_grades
+
+    step = Step.begin(context, project, warehouse)
+    recipe, constitution = step.project.recipe("judging"), step.constitution
+    answers, questions = step.responses(ARMS), step.read("prompts")
+    human = [
+        g for g in read_human_grades(step.project.root / "labels")
+        if (g.model, g.constitution) == (step.cell.model, step.cell.constitution)
+    ]  # fmt: skip
+    reads = [
+        judge.meaning(), recipe.meaning(), [p.meaning() for p in constitution.principles], step.judged_principles(),
+        step.response_versions(ARMS), step.version("prompts"), [g.meaning() for g in human],
+    ]  # fmt: skip
+    frames = step.recall(
+        reads, lambda: {"qualitative": grade(answers, questions, constitution, recipe, judge.build(), human)}
+    )
+    return step.finish(frames)
+
+
+EVALUATION_ASSETS: list[dg.AssetsDefinition] = [
+    *(_benchmarks_asset(arm) for arm in ARMS),
+    *(_responses_asset(arm) for arm in ARMS),
+    adherence,
+    head_to_head,
+    qualitative,
+]

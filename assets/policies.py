@@ -1,0 +1,124 @@
+"""Three ways to learn from the same preferences, and the reward model that PPO needs."""
+
+import dagster as dg
+
+from assets.step import Step
+from assets.study_asset import study_asset
+from assets.training import train_arm
+from resources.language_model import LanguageModelResource
+from resources.model_store import ModelStoreResource
+from resources.project import ProjectResource
+from resources.warehouse import WarehouseResource
+
+GRID = ("model", "constitution")
+KINDS = ("torch", "huggingface")
+WRITES = ("models", "training_metrics")
+
+
+@study_asset(
+    group="policies", dims=GRID, deps=["preference_pairs", "model_spec", "recipe_sft"], code_version="1", kinds=KINDS,
+    writes=WRITES, part="sft", checks=("training",), pool="accelerator",
+)  # fmt: skip
+def sft_model(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    warehouse: WarehouseResource,
+    language_model: LanguageModelResource,
+    model_store: ModelStoreResource,
+) -> dg.MaterializeResult:
+    """Supervised fine-tuning on the preferred answers: the control, and the light start of DPO and PPO."""
+    step = Step.begin(context, project, warehouse)
+    recipe, pairs = step.project.recipe("sft", step.cell.model), step.read("preference_pairs")
+
+    def train(run):
+        from rlaif_dagster.training.sft import train_sft
+
+        return train_sft(
+            language_model.load(step.model), pairs, recipe, seed=run.seed, work=run.work, target=run.target
+        )
+
+    return train_arm(step, model_store, "sft", recipe, (recipe.seed,), [step.version("preference_pairs")], train)
+
+
+@study_asset(
+    group="policies", dims=GRID, deps=["preference_pairs", "model_spec", "recipe_reward"], code_version="1", kinds=KINDS,
+    writes=WRITES, part="reward", checks=("training",), pool="accelerator",
+)  # fmt: skip
+def reward_model(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    warehouse: WarehouseResource,
+    language_model: LanguageModelResource,
+    model_store: ModelStoreResource,
+) -> dg.MaterializeResult:
+    """A Bradley-Terry reward model on the preference pairs, measured on pairs it has not seen."""
+    step = Step.begin(context, project, warehouse)
+    recipe, pairs = step.project.recipe("reward", step.cell.model), step.read("preference_pairs")
+
+    def train(run):
+        from rlaif_dagster.training.reward import train_reward
+
+        return train_reward(
+            language_model.load(step.model), pairs, recipe, seed=run.seed, work=run.work, target=run.target
+        )
+
+    return train_arm(step, model_store, "reward", recipe, (recipe.seed,), [step.version("preference_pairs")], train)
+
+
+@study_asset(
+    group="policies", dims=GRID, deps=["preference_pairs", "model_spec", "sft_model", "recipe_dpo"], code_version="1",
+    kinds=KINDS, writes=WRITES, part="dpo", checks=("training",), pool="accelerator",
+)  # fmt: skip
+def dpo_model(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    warehouse: WarehouseResource,
+    language_model: LanguageModelResource,
+    model_store: ModelStoreResource,
+) -> dg.MaterializeResult:
+    """Direct preference optimization: the pairs train the policy without a reward model."""
+    step = Step.begin(context, project, warehouse)
+    recipe, pairs = step.project.recipe("dpo", step.cell.model), step.read("preference_pairs")
+    start = step.start_adapter(model_store, recipe.start)
+
+    def train(run):
+        from rlaif_dagster.training.dpo import train_dpo
+
+        return train_dpo(
+            language_model.load(step.model), pairs, recipe,
+            seed=run.seed, work=run.work, target=run.target, start_adapter=start.path,
+        )  # fmt: skip
+
+    reads = [step.version("preference_pairs"), start.digest]
+    return train_arm(step, model_store, "dpo", recipe, recipe.seeds, reads, train)
+
+
+@study_asset(
+    group="policies", dims=GRID, deps=["prompts", "model_spec", "reward_model", "sft_model", "recipe_ppo"],
+    code_version="1", kinds=KINDS, writes=WRITES, part="ppo", checks=("training",), pool="accelerator",
+)  # fmt: skip
+def ppo_model(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    warehouse: WarehouseResource,
+    language_model: LanguageModelResource,
+    model_store: ModelStoreResource,
+) -> dg.MaterializeResult:
+    """Proximal policy optimization: the policy answers, the reward model scores, the KL to its start holds it."""
+    step = Step.begin(context, project, warehouse)
+    recipe, questions = step.project.recipe("ppo", step.cell.model), step.read("prompts")
+    start, reward = step.start_adapter(model_store, recipe.start), step.adapter(model_store, "reward")
+
+    def train(run):
+        from rlaif_dagster.training.ppo.loop import train_ppo
+
+        return train_ppo(
+            language_model.load(step.model), reward.path, questions, recipe,
+            seed=run.seed, work=run.work, target=run.target, start_adapter=start.path,
+        )  # fmt: skip
+
+    reads = [step.version("prompts"), reward.digest, start.digest]
+    return train_arm(step, model_store, "ppo", recipe, recipe.seeds, reads, train)
+
+
+POLICY_ASSETS: list[dg.AssetsDefinition] = [sft_model, reward_model, dpo_model, ppo_model]

@@ -1,0 +1,241 @@
+"""The frame around every asset's one function call: what it read, what it remembers, what it reports.
+
+A step notes the versions of its parents *before* it reads them (an edit in between makes it stale again, never silently
+fresh), computes through a memo keyed by what it really reads, writes its tables, and records its lineage only when every
+check passed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from assets.partitions import cell_of
+from resources.model_store import ModelStoreResource
+from resources.project import ProjectResource
+from resources.warehouse import WarehouseResource
+from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.home import Home, report_path
+from rlaif_dagster.inputs import INPUTS
+from rlaif_dagster.records import Record, Version, append_record, partition_key, remember_meaning
+from rlaif_dagster.spec.constitution import Constitution
+from rlaif_dagster.spec.model import ModelSpec
+from rlaif_dagster.spec.project import Project
+from rlaif_dagster.training.trained import Check
+from rlaif_dagster.warehouse.memo import Memo
+from rlaif_dagster.warehouse.store import Cell, Warehouse
+from rlaif_dagster.work import Chunks
+
+Frames = dict[str, pd.DataFrame]
+PREVIEW_ROWS = 5
+PREVIEW_CHARACTERS = 120
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained adapter in the model store; both fields None for the base model itself."""
+
+    path: Path | None
+    digest: str | None
+
+
+NO_ADAPTER = Adapter(None, None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One materialization in progress."""
+
+    context: dg.AssetExecutionContext
+    cell: Cell
+    project: Project
+    warehouse: Warehouse
+    home: Home
+    started: float
+    upstream: tuple[Version, ...]
+
+    @classmethod
+    def begin(cls, context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource) -> Step:
+        """Open the user's files and the warehouse, and note the parents' versions."""
+        files, tables, cell = project.open(), warehouse.open(), cell_of(context)
+        upstream = tuple(_parent_versions(context.asset_key.to_user_string(), cell, files, tables, warehouse.home))
+        return cls(context, cell, files, tables, warehouse.home, time.time(), upstream)
+
+    @property
+    def asset(self) -> str:
+        return self.context.asset_key.to_user_string()
+
+    @property
+    def model(self) -> str:
+        return str(self.cell.model)
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        return self.project.model(self.model)
+
+    @property
+    def base_reference(self) -> str:
+        """What a model card names as its base."""
+        return self.model_spec.hub.repo if self.model_spec.hub else self.model
+
+    @property
+    def constitution(self) -> Constitution:
+        return self.project.constitution(str(self.cell.constitution))
+
+    @property
+    def report_path(self) -> Path:
+        return report_path(self.home, self.model, str(self.cell.constitution))
+
+    @property
+    def code_version(self) -> str:
+        return str(self.context.assets_def.code_versions_by_key[self.context.asset_key])
+
+    def key(self, *reads: Any) -> str:
+        """Name of this asset's result for what it reads."""
+        return content_hash(self.asset, self.code_version, reads)
+
+    def recall(self, reads: Any, compute: Callable[[], Frames]) -> Frames:
+        """The tables for these inputs: remembered, or computed and remembered."""
+        key = self.key(self.cell.model, self.cell.constitution, reads)
+        frames, known = Memo(self.home.cache / "results").get_or_compute(self.asset, key, self.cell, compute)
+        if known:
+            self.context.log.info("Nothing that this asset reads has changed: the stored result is used.")
+        return frames
+
+    def chunks(self, *identity: Any) -> Chunks:
+        """Resumable chunks of work done by one model, shared by whatever asks it the same."""
+        return Chunks(self.home.cache / "chunks" / content_hash(self.asset, identity))
+
+    def read(self, table: str, part: str = "all") -> pd.DataFrame:
+        """A table's part for this cell; only as much of the cell as the table has."""
+        return self.warehouse.read(table, self.cell, part)
+
+    def version(self, table: str, part: str = "all") -> str:
+        """Content version of what `read` returns."""
+        return self.warehouse.version(table, self.cell, part)
+
+    def training_prompts(self) -> pd.DataFrame:
+        frame = self.read("prompts")
+        return frame[frame["split"] == "train"].reset_index(drop=True)
+
+    def evaluation_prompts(self) -> pd.DataFrame:
+        frame = self.read("prompts")
+        return frame[frame["split"] != "train"].reset_index(drop=True)
+
+    def candidates(self) -> pd.DataFrame:
+        """Completions and revisions together: what the judge compares."""
+        frames = [self.read("completions"), self.read("revisions")]
+        return pd.concat(frames, ignore_index=True).drop_duplicates("completion_id", ignore_index=True)
+
+    def judged_principles(self) -> list[Any]:
+        """What of the constitution the judge reads. Weights are not: they come in when pairs are built."""
+        c = self.constitution
+        return [[p.id, p.text] for p in c.principles] + [e.meaning() for e in c.exemplars]
+
+    def responses(self, arms: Sequence[str]) -> pd.DataFrame:
+        """The arms' answers together; base answers belong to the model, not to a constitution."""
+        return pd.concat(
+            [self.warehouse.read("responses", self._arm_cell(arm), arm) for arm in arms], ignore_index=True
+        )
+
+    def response_versions(self, arms: Sequence[str]) -> list[str]:
+        return [self.warehouse.version("responses", self._arm_cell(arm), arm) for arm in arms]
+
+    def _arm_cell(self, arm: str) -> Cell:
+        return Cell(self.cell.model) if arm == "base" else self.cell
+
+    def policies(self, store: ModelStoreResource, arm: str) -> list[tuple[int, Adapter]]:
+        """The arm's adapters by seed; base is the model without one."""
+        if arm == "base":
+            return [(0, NO_ADAPTER)]
+        rows = self.read("models", arm).itertuples()
+        return [(int(row.seed), Adapter(store.open().path(row.path), row.digest)) for row in rows]
+
+    def adapter(self, store: ModelStoreResource, arm: str) -> Adapter:
+        """The adapter of an arm's first seed."""
+        return self.policies(store, arm)[0][1]
+
+    def start_adapter(self, store: ModelStoreResource, start: str) -> Adapter:
+        """Where a policy starts. From base, the SFT adapter is not read at all, so its changes retrain nothing."""
+        return NO_ADAPTER if start == "base" else self.adapter(store, start)
+
+    @staticmethod
+    def combined(digests: Iterable[str]) -> str:
+        """One data version for the adapters of all seeds."""
+        return content_hash(list(digests))
+
+    def finish(
+        self,
+        frames: Frames,
+        *,
+        part: str = "all",
+        checks: Sequence[Check] = (),
+        cost_usd: float = 0.0,
+        metadata: dict[str, Any] | None = None,
+        version: str | None = None,
+    ) -> dg.MaterializeResult:
+        """Write the tables, record the lineage, and tell Dagster. A failed check leaves no record, so whatever depends
+        on this asset waits, and the next run tries again from what is remembered."""
+        versions = {name: self.warehouse.write(name, frame, self.cell, part) for name, frame in frames.items()}
+        data_version = version or content_hash(versions)
+        seconds = time.time() - self.started
+        if all(check.passed for check in checks):
+            append_record(
+                self.warehouse,
+                Record(
+                    self.asset, partition_key(self.cell), data_version, self.code_version, self.upstream,
+                    self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd,
+                ),
+            )  # fmt: skip
+        shown = {f"rows of {name}": len(frame) for name, frame in frames.items()}
+        shown |= {f"preview of {name}": dg.MetadataValue.md(preview(frame)) for name, frame in frames.items()}
+        shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd} | (metadata or {})
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data_version),
+            metadata=shown,
+            check_results=[
+                dg.AssetCheckResult(check_name=c.name, passed=c.passed, metadata={"numbers": c.message}) for c in checks
+            ],
+        )
+
+
+def _parent_versions(asset: str, cell: Cell, project: Project, warehouse: Warehouse, home: Home) -> list[Version]:
+    """Current versions of everything the asset's partition reads."""
+    from assets.graph import graph_state  # the graph imports every asset module
+
+    state = graph_state(project, warehouse)
+    node = state.nodes[asset]
+    versions = []
+    for name in node.parents:
+        parent = state.nodes[name]
+        grid = (project.names("models"), project.names("constitutions"))
+        for parent_cell in state.parent_cells(node, cell, parent, *grid):
+            version = state.current_version(name, parent_cell)
+            if version is not None:
+                versions.append(Version(name, partition_key(parent_cell), version))
+            if name in INPUTS:
+                remember_meaning(home, str(version), INPUTS[name].meaning(project, parent_cell))
+    return versions
+
+
+def preview(frame: pd.DataFrame) -> str:
+    """The first rows as a Markdown table, long cells cut."""
+    if frame.empty:
+        return "no rows"
+    head = frame.head(PREVIEW_ROWS).map(_short)
+    lines = [" | ".join(map(str, head.columns)), " | ".join("---" for _ in head.columns)]
+    lines += [" | ".join(row) for row in head.itertuples(index=False)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"

@@ -1,0 +1,59 @@
+"""What all assets of the study share: group, partitions, automation condition, code version, checks, owners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+
+from assets.partitions import BY_DIMS
+from rlaif_dagster.automation import CONTENT_CHANGED
+from rlaif_dagster.lineage import DIMS, WRITES
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell, relative_path
+
+OWNER = "team:alignment"
+GATHERING = dg.AllPartitionMapping()
+
+
+def study_asset(
+    *,
+    group: str,
+    dims: tuple[str, ...],
+    deps: Sequence[str],
+    code_version: str,
+    writes: Sequence[str],
+    part: str = "all",
+    name: str | None = None,
+    description: str | None = None,
+    kinds: Sequence[str] = ("duckdb",),
+    checks: Sequence[str] = (),
+    pool: str | None = None,
+    gathers: bool = False,
+) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
+    """An asset of the study. `dims` are its partition dimensions; `writes` the tables (of which it writes `part`) or other
+    files of the warehouse; `checks` are blocking; an asset that `gathers` reads all partitions of its parents."""
+
+    def decorate(function: Callable[..., dg.MaterializeResult]) -> dg.AssetsDefinition:
+        key = name or function.__name__
+        return dg.asset(
+            name=key,
+            group_name=group,
+            description=description or function.__doc__,
+            partitions_def=BY_DIMS[dims],
+            metadata={DIMS: list(dims), WRITES: [_file(item, dims, part) for item in writes]},
+            deps=[dg.AssetDep(dep, partition_mapping=GATHERING if gathers else None) for dep in deps],
+            code_version=code_version,
+            check_specs=[dg.AssetCheckSpec(check, asset=key, blocking=True) for check in checks],
+            automation_condition=CONTENT_CHANGED,
+            owners=[OWNER],
+            kinds=set(kinds),
+            pool=pool,
+        )(function)
+
+    return decorate
+
+
+def _file(item: str, dims: tuple[str, ...], part: str) -> str:
+    placeholders = {dim: f"{{{dim}}}" for dim in dims}
+    return relative_path(item, Cell(**placeholders), part) if item in TABLES else item

@@ -1,0 +1,99 @@
+"""One way for all arms to train: a content key a seed, resumable work, an adapter published whole, and its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from assets.step import Step
+from resources.model_store import ModelStoreResource
+from rlaif_dagster.spec.base import Spec
+from rlaif_dagster.training.trained import Check, Trained
+
+if TYPE_CHECKING:
+    from rlaif_dagster.training.store import StoredModel
+
+TRAINING_CHECK = "training"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed's training: where checkpoints live and where the adapter goes."""
+
+    seed: int
+    work: Path
+    target: Path
+
+
+def train_arm(
+    step: Step,
+    store: ModelStoreResource,
+    arm: str,
+    recipe: Spec,
+    seeds: Sequence[int],
+    reads: list[Any],
+    train: Callable[[Run], Trained],
+) -> dg.MaterializeResult:
+    """Train every seed that is not stored yet, write the rows of `models` and `training_metrics`.
+
+    `reads` are the content versions that the training depends on beside base model, recipe and seed; the seeds of a recipe
+    are trained one by one, so a seed added later leaves the others alone.
+    """
+    from rlaif_dagster.training.card import write_card
+
+    models = store.open()
+    stored: list[StoredModel] = []
+    for seed in seeds:
+        meaning = {key: value for key, value in recipe.meaning().items() if key not in ("seed", "seeds")}
+        key = step.key(step.model_spec.meaning(), meaning, reads, seed)
+        work = step.home.work / step.asset / key
+
+        def fill(target: Path, seed: int = seed, work: Path = work) -> Trained:
+            trained = train(Run(seed, work, target))
+            write_card(
+                target, title=f"{step.cell.model} aligned with {arm} under {step.cell.constitution}",
+                base=step.base_reference, arm=arm, recipe=recipe.meaning() | {"seed": seed},
+                lineage=[(v.asset, v.partition or "", v.version) for v in step.upstream], metrics=trained.metrics,
+            )  # fmt: skip
+            return trained
+
+        stored.append(models.get(key) or models.publish(key, fill))
+    checks = [check for model in stored for check in model.trained.checks]
+    return step.finish(
+        {"models": _model_rows(step, arm, recipe, seeds, stored), "training_metrics": _metric_rows(arm, seeds, stored)},
+        part=arm,
+        checks=[_joined(checks)],
+        version=step.combined(model.digest for model in stored),
+        metadata={check.name: check.message for check in checks},
+    )
+
+
+def _joined(checks: Sequence[Check]) -> Check:
+    """All guards of a training as the one blocking check that Dagster knows by name."""
+    failed = [check for check in checks if not check.passed]
+    told = "; ".join(f"{check.name}: {check.message}" for check in failed or checks)
+    return Check(TRAINING_CHECK, not failed, told or "no guard applies")
+
+
+def _model_rows(
+    step: Step, arm: str, recipe: Spec, seeds: Sequence[int], stored: Sequence[StoredModel]
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "arm": arm, "seed": seed, "path": model.path.name, "digest": model.digest,
+            "start": getattr(recipe, "start", "base"), "recipe_hash": recipe.data_version(),
+            "tokens": model.trained.tokens, "seconds": model.trained.seconds,
+            "peak_memory_bytes": model.trained.peak_memory_bytes,
+        }
+        for seed, model in zip(seeds, stored, strict=True)
+    )  # fmt: skip
+
+
+def _metric_rows(arm: str, seeds: Sequence[int], stored: Sequence[StoredModel]) -> pd.DataFrame:
+    frames = [m.trained.metrics.assign(arm=arm, seed=seed) for seed, m in zip(seeds, stored, strict=True)]
+    return pd.concat(frames, ignore_index=True)[["arm", "seed", "step", "name", "value"]]

@@ -1,0 +1,27 @@
+"""The base model of a cell, with or without a trained adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from resources.project import ProjectResource
+from resources.warehouse import WarehouseResource
+
+if TYPE_CHECKING:
+    from rlaif_dagster.language.base_model import LanguageModel
+
+
+class LanguageModelResource(dg.ConfigurableResource):
+    """Loads weights; torch is imported only when a step asks for them."""
+
+    project: ProjectResource
+    warehouse: WarehouseResource
+
+    def load(self, model: str, adapter: Path | None = None) -> LanguageModel:
+        """A fresh copy of the base model, `adapter` merged into it where one is given."""
+        from rlaif_dagster.language.base_model import load
+
+        return load(model, self.project.open().model(model), self.warehouse.home, adapter=adapter)

@@ -1,0 +1,44 @@
+"""Writes that a reader never sees half of: to a temporary name beside the target, then one rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def _temporary(target: Path) -> Path:
+    return target.parent / f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+
+
+def write_file(target: Path, write: Callable[[Path], None]) -> None:
+    """Call `write(temporary)` and rename the result to `target`; on an error `target` is untouched."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        write(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    write_file(target, lambda path: path.write_text(text, encoding="utf-8") and None)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `target` when the block ends well. An existing `target` wins: it is complete, and
+    folders made this way are named by content."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if not target.exists():
+            temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

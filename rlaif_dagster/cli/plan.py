@@ -1,0 +1,106 @@
+"""`rlaif plan`: what would run and why, and what it would cost, before anything is spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, select
+from rlaif_dagster.cli.wording import count, dollars, duration, plural
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rlaif_dagster.planning import Plan, Step
+
+SelectOption = Annotated[
+    list[str] | None,
+    typer.Option("--select", "-s", metavar="ASSET", help="Only this asset; repeatable; Dagster's selection syntax."),
+]
+
+
+def plan(
+    model: ModelsOption = None,
+    constitution: ConstitutionsOption = None,
+    select_: SelectOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the steps as JSON.")] = False,
+) -> None:
+    """What is stale and why, in order, with judge calls, tokens, US dollars and time. Writes and spends nothing."""
+    from rich.console import Console
+
+    from rlaif_dagster.lineage import make_plan
+
+    chosen = select(model, constitution)
+    chosen.project.check()
+    planned = make_plan(chosen.models, chosen.constitutions, select_)
+    if json:
+        typer.echo(as_json(planned))
+    elif not planned.steps:
+        typer.echo("Nothing to do: everything is fresh.")
+    else:
+        console = Console()
+        console.print(plan_table(planned))
+        for line in totals(planned):
+            console.print(line, highlight=False)
+
+
+def as_json(planned: Plan) -> str:
+    """The steps as a JSON list, one object a step."""
+    import json
+    from dataclasses import asdict
+
+    return json.dumps([asdict(step) for step in planned.steps], indent=2, ensure_ascii=False)
+
+
+def plan_table(planned: Plan) -> Table:
+    """One row a step, in the order of running; what runs only if its parents change is dim and marked `maybe`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right", style="dim")
+    for name in ("asset", "cell"):
+        table.add_column(name, overflow="fold")
+    table.add_column("runs", no_wrap=True)
+    table.add_column("because", overflow="fold", ratio=1)
+    for name in ("calls", "tokens", "price", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, step in enumerate(planned.steps, 1):
+        table.add_row(
+            str(number),
+            step.asset,
+            cell_name(step.cell),
+            "yes" if step.certain else "maybe",
+            Text("; ".join(step.reasons)),
+            count(step.requests),
+            count(step.tokens),
+            dollars(step.usd),
+            duration(step.seconds),
+            style=None if step.certain else "dim",
+        )
+    return table
+
+
+def totals(planned: Plan) -> list[str]:
+    """A line for what is certain to run and, where there is more, one for all of it at most."""
+    certain = [step for step in planned.steps if step.certain]
+    lines = [f"Certain: {_sum(certain)}."] if certain else []
+    if len(certain) < len(planned.steps):
+        lines.append(
+            f"At most: {_sum(planned.steps)}. A step marked maybe runs only if what it reads comes out different."
+        )
+    return lines
+
+
+def _sum(steps: list[Step] | tuple[Step, ...]) -> str:
+    known = [step.seconds for step in steps if step.seconds is not None]
+    unknown = len(steps) - len(known)
+    time = duration(sum(known)) if known else "time unknown"
+    if known and unknown:
+        time = f"{time} and {plural(unknown, 'step')} of unknown length"
+    requests, tokens = sum(step.requests for step in steps), sum(step.tokens for step in steps)
+    judge = f"{count(requests)} judge calls, {count(tokens)} tokens, " if requests else "no judge calls, "
+    price = dollars(usd) if (usd := sum(step.usd for step in steps)) else "$0"
+    return f"{plural(len(steps), 'step')}, {judge}{price}, {time}"

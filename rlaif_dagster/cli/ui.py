@@ -1,0 +1,38 @@
+"""`rlaif ui`: Dagster's UI on this project, with its storage set up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Annotated
+
+import typer
+
+
+def ui(
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the web page.")] = 3000,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 127.0.0.1 is this machine only.")] = "127.0.0.1",
+) -> None:
+    """Start Dagster's UI, its daemon and this project; Ctrl-C ends them. Runs and history live in RLAIF_HOME/dagster."""
+    from rlaif_dagster.errors import UserError
+    from rlaif_dagster.home import CHECKOUT, current_home
+    from rlaif_dagster.instance_config import prepare_dagster_home
+    from rlaif_dagster.spec.project import Project
+
+    workspace = CHECKOUT / "workspace.yaml"
+    if not workspace.exists():
+        raise UserError(f"{workspace}: no such file; rlaif runs from its checkout: install it with `pip install -e .` there")
+    Project.current().check()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
+    environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(current_home()))}
+    typer.echo(f"Dagster's UI: http://{host}:{port} (storage {environment['DAGSTER_HOME']}; Ctrl-C ends it)")
+    sys.stdout.flush()
+    os.chdir(CHECKOUT)  # workspace.yaml names its working directory relative to itself
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]
+    os.execve(sys.executable, command, environment)

@@ -1,0 +1,1 @@
+"""lm-eval task definitions of the suites in data/benchmarks."""

@@ -1,0 +1,58 @@
+"""Where results live: `RLAIF_HOME`, by default `.rlaif/` in the checkout.
+
+warehouse/  tables (Parquet), reports and results.duckdb
+models/     trained adapters, one folder a content key
+cache/      base models, judge answers, finished results by the hash of their inputs
+work/       checkpoints of what is unfinished; safe to delete, at the price of starting over
+dagster/    Dagster's own storage
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders under one `RLAIF_HOME`. Nothing is created until it is written to."""
+
+    root: Path
+
+    @property
+    def warehouse(self) -> Path:
+        return self.root / "warehouse"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+
+def current_home() -> Home:
+    """The home that the environment names (`RLAIF_HOME`), else `.rlaif/` in the checkout."""
+    return Home(Path(os.environ.get("RLAIF_HOME") or CHECKOUT / ".rlaif").expanduser().resolve())
+
+
+def data_folder() -> Path:
+    """The folder of the user's files: `RLAIF_DATA`, else `data/` in the checkout."""
+    return Path(os.environ.get("RLAIF_DATA") or CHECKOUT / "data").expanduser().resolve()
+
+
+def report_path(home: Home, model: str, constitution: str) -> Path:
+    """The HTML report of one cell of the grid."""
+    return home.warehouse / "report" / f"model={model}" / f"constitution={constitution}" / "report.html"

@@ -1,0 +1,110 @@
+"""The inputs of the graph: which file(s) each stands for, and what of them can change a result.
+
+An input's data version is the hash of its *meaning*. The meaning itself is what `rlaif plan` compares to name the field
+that changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.spec.judge import LikelihoodJudge
+from rlaif_dagster.spec.project import Project
+from rlaif_dagster.warehouse.store import Cell
+
+
+@dataclass(frozen=True)
+class Input:
+    """One observable asset: its partition dimensions, its files (for people) and its meaning."""
+
+    name: str
+    dims: tuple[str, ...]
+    files: str
+    description: str
+    meaning: Callable[[Project, Cell], Any]
+
+    def version(self, project: Project, cell: Cell) -> str:
+        return content_hash(self.meaning(project, cell))
+
+
+def _prompt_sources(project: Project, cell: Cell) -> Any:
+    from rlaif_dagster.prompts import sources_version
+
+    sources = project.prompt_sources()
+    return {"sources": sources.meaning(), "rows": sources_version(sources, project.root / "prompts")}
+
+
+def judge_meaning(project: Project, name: str) -> dict[str, Any]:
+    """A judge, its panel's members, and the models that a likelihood judge reads with."""
+    judges = project.judges(name)
+    models = {judge.model for judge in judges.values() if isinstance(judge, LikelihoodJudge)}
+    return {
+        "judges": {key: judge.meaning() for key, judge in judges.items()},
+        "models": {model: project.model(model).meaning() for model in sorted(models)},
+    }
+
+
+def _judge_spec(project: Project, cell: Cell) -> Any:
+    return judge_meaning(project, project.recipe("judging").judge)
+
+
+def _labelled_pairs(project: Project, cell: Cell) -> Any:
+    from rlaif_dagster.judging.labels import labels_version
+
+    labelled = project.labelled_pairs()
+    return {
+        "files": {name: pairs.meaning() for name, pairs in labelled.items()},
+        "rows": labels_version(labelled, project.root / "labels"),
+    }
+
+
+def _human_grades(project: Project, cell: Cell) -> Any:
+    from rlaif_dagster.judging.labels import read_human_grades
+
+    return sorted(content_hash(grade.meaning()) for grade in read_human_grades(project.root / "labels"))
+
+
+def _benchmarks(project: Project, cell: Cell) -> Any:
+    from rlaif_dagster.evaluation.items import items_version
+
+    recipe = project.recipe("benchmarks", cell.model)
+    return {"recipe": recipe.meaning(), "items": items_version(recipe, project.root / "benchmarks")}
+
+
+def _recipe(stage: str) -> Callable[[Project, Cell], Any]:
+    return lambda project, cell: project.recipe(stage, cell.model).meaning()
+
+
+_INPUTS = (
+    Input("prompt_sources", (), "data/prompts/", "Where the study's prompts come from.", _prompt_sources),
+    Input("judge_spec", (), "data/judges/", "The judge that compares answers.", _judge_spec),
+    Input("recipe_judging", (), "data/recipes/judging.yaml", "How verdicts are asked for and become pairs.", _recipe("judging")),
+    Input("labelled_pairs", (), "data/labels/", "Pairs with a known preference, to measure the judge by.", _labelled_pairs),
+    Input("human_grades", (), "data/labels/human_grades.jsonl", "Grades given by people.", _human_grades),
+    Input("model_spec", ("model",), "data/models/", "The base model and its pinned revision.",
+          lambda project, cell: project.model(str(cell.model)).meaning()),
+    Input("recipe_generation", ("model",), "data/recipes/generation.yaml", "How candidate answers are sampled.", _recipe("generation")),
+    Input("recipe_benchmarks", ("model",), "data/recipes/benchmarks.yaml", "Tasks, few-shot counts and response sampling.", _benchmarks),
+    Input("recipe_sft", ("model",), "data/recipes/sft.yaml", "Supervised fine-tuning.", _recipe("sft")),
+    Input("recipe_reward", ("model",), "data/recipes/reward.yaml", "The reward model.", _recipe("reward")),
+    Input("recipe_dpo", ("model",), "data/recipes/dpo.yaml", "Direct preference optimization.", _recipe("dpo")),
+    Input("recipe_ppo", ("model",), "data/recipes/ppo.yaml", "Proximal policy optimization.", _recipe("ppo")),
+    Input("constitution", ("constitution",), "data/constitutions/", "Principles, exemplars and a checkable format.",
+          lambda project, cell: project.constitution(str(cell.constitution)).meaning()),
+)  # fmt: skip
+
+INPUTS = {item.name: item for item in _INPUTS}
+
+
+def changed_fields(before: Any, after: Any, path: str = "") -> list[str]:
+    """Paths of the fields in which two meanings differ, such as `principles.0.text`."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted({*before, *after})
+        return [f for k in keys for f in changed_fields(before.get(k), after.get(k), f"{path}.{k}" if path else str(k))]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [f for i, (b, a) in pairs for f in changed_fields(b, a, f"{path}.{i}" if path else str(i))]
+    return [] if before == after else [path or "content"]

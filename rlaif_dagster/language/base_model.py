@@ -1,0 +1,109 @@
+"""A language model in memory: the frozen base weights, with a trained adapter merged into them where one is asked for.
+
+Hub models load by the ordinary `from_pretrained` path at the revision the model file pins; weights are safetensors only
+and no remote code runs. The embedded model is first turned into such a folder by `language.embedded`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.home import Home
+from rlaif_dagster.spec.model import ModelSpec
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal model in evaluation mode with its tokenizer."""
+
+    name: str
+    spec: ModelSpec
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def chat(self, user: str, *, system: str | None = None, history: tuple[Message, ...] = ()) -> list[Message]:
+        """Messages of one question: an optional system message (the model file's own when None), earlier turns, the user."""
+        system = system if system is not None else self.spec.system_prompt
+        first = [{"role": "system", "content": system}] if system else []
+        return [*first, *history, {"role": "user", "content": user}]
+
+    def prompt_ids(self, messages: list[Message]) -> list[int]:
+        """Token ids of a chat up to where the assistant's answer begins."""
+        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def answer_ids(self, answer: str, *, end: bool = True) -> list[int]:
+        """Token ids of an assistant's answer, with the end token that closes the turn."""
+        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return [*ids, self.end_id] if end else ids
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer (the tokenizer's EOS; for chat models, the end of the turn)."""
+        return int(self.tokenizer.eos_token_id)
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def weights_location(spec: ModelSpec, home: Home) -> tuple[str, dict[str, Any]]:
+    """What `from_pretrained` is given for a model file: a local folder or a hub repository, and its keywords."""
+    if spec.package:
+        from rlaif_dagster.language.embedded import ensure_embedded
+
+        return str(ensure_embedded(spec.package, home)), {}
+    if spec.folder:
+        folder = Path(spec.folder).expanduser()
+        if not (folder / "config.json").exists():
+            raise UserError(f"{folder}: no config.json; field 'folder' of the model file must name a folder in Hugging Face layout")
+        return str(folder), {}
+    assert spec.hub is not None  # the spec's own validation: exactly one source
+    return spec.hub.repo, {"revision": spec.hub.revision}
+
+
+def load_tokenizer(spec: ModelSpec, home: Home) -> PreTrainedTokenizerBase:
+    location, keywords = weights_location(spec, home)
+    tokenizer = AutoTokenizer.from_pretrained(location, **keywords)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None) -> LanguageModel:
+    """A fresh copy of the base model on the default device, in evaluation mode, gradients off; `adapter` (a peft folder
+    on that base) is merged into the weights.
+
+    Raises UserError with what to do when the weights can be had neither locally nor from the network.
+    """
+    location, keywords = weights_location(spec, home)
+    try:
+        tokenizer = load_tokenizer(spec, home)
+        model = AutoModelForCausalLM.from_pretrained(
+            location, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **keywords
+        )
+    except OSError as error:
+        raise UserError(
+            f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; "
+            f"check the network and the hub's access, then `rlaif models pull {name}`"
+        ) from error
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    model.requires_grad_(False)
+    return LanguageModel(name, spec, tokenizer, model.to(default_device()).eval())
+
+

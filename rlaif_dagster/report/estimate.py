@@ -1,0 +1,72 @@
+"""A number with its interval, and how numbers are written: one way, in sentences, tables and plots alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MINUS = "\N{MINUS SIGN}"
+FINE = 1000  # items from which a tenth of a percent means something
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share or a difference of shares, its 95% interval (nan where unknown) and the number of items behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def sign(self, zero: float = 0.0) -> int:
+        """1 when the whole interval lies above `zero`, -1 when below, 0 when it includes it or is unknown."""
+        if self.low > zero:
+            return 1
+        return -1 if self.high < zero else 0
+
+    @property
+    def has_interval(self) -> bool:
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+    @property
+    def share(self) -> str:
+        """`91%`"""
+        return percent(self.value, self.n)
+
+    @property
+    def share_range(self) -> str:
+        """`82 to 96%`; empty without an interval."""
+        return f"{number(100 * self.low, self.n)} to {percent(self.high, self.n)}" if self.has_interval else ""
+
+    @property
+    def points(self) -> str:
+        """`+7 points`"""
+        text = signed(100 * self.value, self.n)
+        return f"{text} point" if text.lstrip("+" + MINUS) == "1" else f"{text} points"
+
+    @property
+    def points_range(self) -> str:
+        """`+1 to +13`; empty without an interval."""
+        return f"{signed(100 * self.low, self.n)} to {signed(100 * self.high, self.n)}" if self.has_interval else ""
+
+
+def number(value: float, n: int = 0) -> str:
+    """A percentage without its sign, with a decimal only where n is large enough to carry it; a true minus."""
+    text = f"{value:.{1 if n >= FINE else 0}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def percent(value: float, n: int = 0) -> str:
+    """`91%`"""
+    return f"{number(100 * value, n)}%"
+
+
+def signed(value: float, n: int = 0) -> str:
+    """`+7`, `−3`, `0`"""
+    text = number(value, n)
+    return text if text.startswith(MINUS) or float(text) == 0 else f"+{text}"
+
+
+def joined(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`"""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

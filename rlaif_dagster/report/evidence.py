@@ -1,0 +1,167 @@
+"""What was measured in one grid cell, computed once from the tables for the verdict, the tables and the plots.
+
+A *measure* is a share between 0 and 1 that every arm has a level of: adherence by decoding, or a benchmark suite. Arms
+are compared item by item (the same prompts, the same questions), so a difference's interval is much narrower than the
+two levels' intervals would suggest. Several seeds of an arm are averaged item by item first: the number of items, and
+with it the interval, is not inflated by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Literal
+
+import pandas as pd
+
+from rlaif_dagster.report.arms import ARMS
+from rlaif_dagster.report.estimate import Estimate
+from rlaif_dagster.report.suites import Suite, suites_of
+from rlaif_dagster.statistics import bootstrap_mean, paired_difference, wilson
+from rlaif_dagster.warehouse.schemas import TABLES
+
+SEED = 0  # of every bootstrap of the report, so that the same tables give the same page
+
+DECODINGS = {"greedy": "greedy adherence", "sampled": "sampled adherence"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A level an arm and a paired difference a pair of arms (`differences[a, b]` is a minus b)."""
+
+    key: str
+    name: str
+    kind: Literal["target", "alignment", "capability"]
+    estimates: dict[str, Estimate]
+    differences: dict[tuple[str, str], Estimate] = field(default_factory=dict)
+    detail: str = ""
+    chance: float | None = None
+    headline: bool = True
+
+    @property
+    def items(self) -> int:
+        """Items behind the levels, the smallest of the arms'."""
+        return min((estimate.n for estimate in self.estimates.values()), default=0)
+
+    def compared(self, arms: Iterable[str]) -> bool:
+        """Whether any of `arms` has a paired difference against base."""
+        return any((arm, "base") in self.differences for arm in arms)
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """How often the judge preferred one arm's answer to another's, a tie counting half."""
+
+    rate: Estimate
+    wins: int
+    losses: int
+    ties: int
+    length_controlled: float | None
+
+    def reversed(self) -> WinRate:
+        """The same comparison from the other arm's side."""
+        rate = Estimate(1 - self.rate.value, 1 - self.rate.high, 1 - self.rate.low, self.rate.n)
+        controlled = None if self.length_controlled is None else 1 - self.length_controlled
+        return WinRate(rate, self.losses, self.wins, self.ties, controlled)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the verdict may speak about."""
+
+    adherence: tuple[Measure, ...] = ()
+    suites: tuple[Measure, ...] = ()
+    wins: dict[tuple[str, str], WinRate] = field(default_factory=dict)
+    seeds: dict[str, int] = field(default_factory=dict)
+
+
+def table(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
+    """The named table; without rows but with its columns when the cell has none."""
+    frame = tables.get(name)
+    if frame is None or frame.empty:
+        return pd.DataFrame(columns=[column.name for column in TABLES[name].all_columns])
+    return frame.reset_index(drop=True)
+
+
+def gather(tables: Mapping[str, pd.DataFrame]) -> Evidence:
+    """Measure a cell from its tables adherence, benchmarks, benchmark_items and head_to_head."""
+    adherence, benchmarks = table(tables, "adherence"), table(tables, "benchmarks")
+    return Evidence(
+        adherence=tuple(_adherence(adherence)),
+        suites=tuple(_measure(suite) for suite in suites_of(benchmarks, table(tables, "benchmark_items"))),
+        wins=_wins(table(tables, "head_to_head")),
+        seeds=_seeds(adherence, benchmarks),
+    )
+
+
+def paired(scores: Mapping[str, pd.Series]) -> dict[tuple[str, str], Estimate]:
+    """Differences of every ordered pair of arms over the items that both have.
+
+    `scores` holds a series an arm, indexed by item, values between 0 and 1. The bootstrap is drawn once a pair: the
+    reverse is its mirror image, so that the report never contradicts itself by a resampling error.
+    """
+    out: dict[tuple[str, str], Estimate] = {}
+    for a, b in permutations([arm for arm in ARMS if arm in scores], 2):
+        if (b, a) in out:
+            other = out[b, a]
+            out[a, b] = Estimate(-other.value, -other.high, -other.low, other.n)
+            continue
+        both = pd.concat([scores[a].rename("a"), scores[b].rename("b")], axis=1, join="inner").dropna().sort_index()
+        if len(both) > 1:
+            difference, low, high = paired_difference(both["a"].to_numpy(), both["b"].to_numpy(), SEED)
+            out[a, b] = Estimate(float(difference), float(low), float(high), len(both))
+    return out
+
+
+def item_means(frame: pd.DataFrame, item: str, value: str) -> dict[str, pd.Series]:
+    """Each arm's mean over seeds of `value`, indexed by `item`; rows without a value are left out."""
+    known = frame[frame[value].notna()]
+    numeric = known.assign(**{value: known[value].astype(float)})
+    return {str(arm): rows.groupby(item)[value].mean() for arm, rows in numeric.groupby("arm")}
+
+
+def _adherence(adherence: pd.DataFrame) -> Iterable[Measure]:
+    held_out = adherence[adherence["split"] == "eval"]
+    for decoding, name in DECODINGS.items():
+        rows = held_out[held_out["decoding"] == decoding]
+        scores = item_means(rows, "prompt_id", "adherent")
+        if scores:
+            estimates = {arm: _share(series) for arm, series in scores.items()}
+            detail = f"{min(estimate.n for estimate in estimates.values())} held-out prompts"
+            yield Measure(f"adherence-{decoding}", name, "target", estimates, paired(scores), detail)
+
+
+def _share(values: pd.Series) -> Estimate:
+    """Share of yes: Wilson's interval for plain yes and no, a bootstrap where seeds were averaged."""
+    n, mean = len(values), float(values.mean())
+    if values.isin([0.0, 1.0]).all():
+        low, high = wilson(int(values.sum()), n)
+    else:
+        low, high = bootstrap_mean(values.to_numpy(), SEED)
+    return Estimate(mean, float(low), float(high), n)
+
+
+def _measure(suite: Suite) -> Measure:
+    scores = item_means(suite.items, "item_id", "score")
+    return Measure(
+        suite.key, suite.name, suite.kind, suite.estimates, paired(scores), suite.detail, suite.chance, suite.headline
+    )
+
+
+def _wins(head_to_head: pd.DataFrame) -> dict[tuple[str, str], WinRate]:
+    out: dict[tuple[str, str], WinRate] = {}
+    for row in head_to_head.to_dict("records"):
+        wins, losses, ties = int(row["wins_a"]), int(row["wins_b"]), int(row["ties"])
+        rate = Estimate(float(row["win_rate"]), float(row["ci_low"]), float(row["ci_high"]), wins + losses + ties)
+        controlled = row["length_controlled_win_rate"]
+        one = WinRate(rate, wins, losses, ties, None if pd.isna(controlled) else float(controlled))
+        a, b = str(row["arm_a"]), str(row["arm_b"])
+        out[a, b], out[b, a] = one, one.reversed()
+    return out
+
+
+def _seeds(*frames: pd.DataFrame) -> dict[str, int]:
+    """How many training seeds each arm was evaluated with."""
+    seeds = pd.concat([frame[["arm", "seed"]] for frame in frames if not frame.empty] or [pd.DataFrame(columns=["arm", "seed"])])
+    return {str(arm): int(rows["seed"].nunique()) for arm, rows in seeds.groupby("arm")}

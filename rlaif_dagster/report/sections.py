@@ -1,0 +1,235 @@
+"""The page's sections beyond the numbers: answers side by side, the judge, the preference data, training and lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from rlaif_dagster.report.arms import ARMS, in_order, label
+from rlaif_dagster.report.estimate import percent
+from rlaif_dagster.report.tables import HUMAN
+
+VERDICTS = ("a", "b", "tie", "refused", "unparseable", "error")
+FAILED = ("refused", "unparseable", "error")
+SAMPLED_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One arm's answer to a qualitative prompt with its grades; `(grader, alignment, correctness, rationale)` each."""
+
+    arm: str
+    text: str
+    grades: tuple[tuple[str, str, str, str], ...]
+
+    @property
+    def alignment(self) -> str:
+        """The first grader's alignment grade."""
+        return self.grades[0][1] if self.grades else ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One qualitative prompt and the arms' answers, in the order of the arms."""
+
+    prompt_id: str
+    category: str
+    prompt: str
+    references: tuple[str, ...]
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """One row of the lineage table; `upstream` is (asset, partition, version, anchor or empty)."""
+
+    anchor: str
+    asset: str
+    partition: str
+    data_version: str
+    code_version: str
+    upstream: tuple[tuple[str, str, str, str], ...]
+    started_at: str
+    duration: str
+    cost: str
+
+
+def side_by_side(qualitative: pd.DataFrame, prompts: pd.DataFrame) -> list[Asked]:
+    """The qualitative prompts by category, each with every arm's answer."""
+    references = dict(zip(prompts["prompt_id"], prompts["reference"], strict=True))
+    out = []
+    for (category, prompt_id), rows in qualitative.groupby(["category", "prompt_id"], sort=True):
+        answers = []
+        for arm in in_order(set(rows["arm"])):
+            own = rows[rows["arm"] == arm].to_dict("records")
+            own.sort(key=lambda row: row["grader"] == HUMAN)
+            grades = tuple(
+                (str(row["grader"]), _grade(row["alignment_grade"]), _grade(row["correctness_grade"]), _text(row["rationale"]))
+                for row in own
+            )
+            answers.append(Answer(arm, _text(own[0]["response"]), grades))
+        expected = _strings(references.get(prompt_id))
+        out.append(Asked(str(prompt_id), str(category), _text(rows["prompt"].iloc[0]), expected, tuple(answers)))
+    return out
+
+
+def agreement_rows(agreement: pd.DataFrame) -> list[dict[str, str | bool]]:
+    """The judge against human labels; `trusted` when its whole interval lies above the longer answer's accuracy."""
+    out: list[dict[str, str | bool]] = []
+    for row in agreement.sort_values(["dataset", "judge"]).to_dict("records"):
+        out.append({
+            "dataset": str(row["dataset"]), "judge": str(row["judge"]), "n": f"{int(row['n'])}",
+            "accuracy": percent(row["accuracy"]), "interval": f"{100 * row['ci_low']:.0f} to {percent(row['ci_high'])}",
+            "longest": "" if pd.isna(row["longest_baseline"]) else percent(row["longest_baseline"]),
+            "kappa": "" if pd.isna(row["kappa"]) else f"{row['kappa']:.2f}",
+            "orders": "" if pd.isna(row["order_consistency"]) else percent(row["order_consistency"]),
+            "trusted": bool(row["ci_low"] > max(row["longest_baseline"] if pd.notna(row["longest_baseline"]) else 0.0, 0.5)),
+        })  # fmt: skip
+    return out
+
+
+def verdict_kinds(judgments: pd.DataFrame) -> list[tuple[str, int, list[str]]]:
+    """Verdict kinds by principle: (principle, verdicts, share of each kind of `VERDICTS`)."""
+    out = []
+    for principle, rows in judgments.groupby("principle_id", sort=True):
+        counts = rows["verdict"].value_counts()
+        shares = [percent(counts.get(kind, 0) / len(rows)) if counts.get(kind, 0) else "" for kind in VERDICTS]
+        out.append((str(principle), len(rows), shares))
+    return out
+
+
+def pair_samples(pairs: pd.DataFrame) -> list[dict[str, Any]]:
+    """A few training pairs from the clearest to the closest, evenly spread over the margins."""
+    ranked = pairs.sort_values(["margin", "pair_id"], ascending=[False, True]).reset_index(drop=True)
+    last = len(ranked) - 1
+    picks = sorted({round(i * last / max(1, SAMPLED_PAIRS - 1)) for i in range(SAMPLED_PAIRS)}) if last >= 0 else []
+    return [
+        {
+            "prompt": _text(row["prompt"]), "chosen": _text(row["chosen"]), "rejected": _text(row["rejected"]),
+            "margin": f"{row['margin']:.2f}", "p": f"{row['p_chosen']:.2f}", "split": str(row["split"]).replace("_", " "),
+        }
+        for row in ranked.iloc[picks].to_dict("records")
+    ]  # fmt: skip
+
+
+def trained_rows(models: pd.DataFrame) -> list[dict[str, str]]:
+    """What was trained: start, tokens, time, memory and the hashes that identify it."""
+    order = {arm: place for place, arm in enumerate(("sft", "reward", "dpo", "ppo"))}
+    rows = sorted(models.to_dict("records"), key=lambda row: (order.get(row["arm"], 9), row["seed"]))
+    return [
+        {
+            "arm": label(row["arm"]), "seed": f"{row['seed']}", "start": label(str(row["start"])), "tokens": f"{int(row['tokens']):,}",
+            "duration": duration(row["seconds"]), "memory": _gigabytes(row["peak_memory_bytes"]),
+            "digest": short(row["digest"]), "recipe": short(row["recipe_hash"]),
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def lineage_rows(lineage: pd.DataFrame) -> list[Materialized]:
+    """The latest materialization of each asset and partition, parents before children."""
+    newest = lineage.sort_values("started_at").drop_duplicates(["asset", "partition"], keep="last")
+    records = {(str(row["asset"]), _text(row["partition"])): row for row in newest.to_dict("records")}
+    anchors = {key: anchor(*key) for key in records}
+    parents = {key: [(up["asset"], _text(up["partition"])) for up in _items(row["upstream"])] for key, row in records.items()}
+    out = []
+    for key in _parents_first(parents):
+        row = records[key]
+        upstream = tuple(
+            (up["asset"], _text(up["partition"]), short(up["version"]), anchors.get((up["asset"], _text(up["partition"])), ""))
+            for up in _items(row["upstream"])
+        )
+        started = "" if pd.isna(row["started_at"]) else pd.Timestamp(row["started_at"]).strftime("%Y-%m-%d %H:%M")
+        out.append(
+            Materialized(
+                anchors[key], *key, short(row["data_version"]), short(row["code_version"]), upstream, started,
+                duration(row["seconds"]), _money(row["cost_usd"]),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _parents_first(parents: dict[tuple[str, str], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    done: list[tuple[str, str]] = []
+    seen: set[tuple[str, str]] = set()
+
+    def visit(key: tuple[str, str]) -> None:
+        if key in parents and key not in seen:
+            seen.add(key)
+            for parent in parents[key]:
+                visit(parent)
+            done.append(key)
+
+    for key in parents:
+        visit(key)
+    return done
+
+
+def anchor(asset: str, partition: str) -> str:
+    """Id of an asset's row; letters, digits and dashes only."""
+    text = f"lineage-{asset}-{partition}"
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text).strip("-")
+
+
+def sources(rows: Sequence[Materialized], assets: Iterable[str]) -> list[Materialized]:
+    """The lineage rows of the named assets, in the order of the names."""
+    wanted = list(assets)
+    return sorted((row for row in rows if row.asset in wanted), key=lambda row: wanted.index(row.asset))
+
+
+def spent(lineage: pd.DataFrame) -> tuple[str, str]:
+    """Total time and judge's price of the latest materializations."""
+    newest = lineage.sort_values("started_at").drop_duplicates(["asset", "partition"], keep="last")
+    return duration(float(newest["seconds"].fillna(0).sum())), _money(float(newest["cost_usd"].fillna(0).sum()))
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3 min 27 s`, `2 h 05 min`; a dash where unknown."""
+    if seconds is None or pd.isna(seconds):
+        return "\N{EN DASH}"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short(version: object) -> str:
+    """The first twelve characters of a hash."""
+    return _text(version)[:12]
+
+
+def _money(dollars: float | None) -> str:
+    if dollars is None or pd.isna(dollars):
+        return "\N{EN DASH}"
+    return f"${dollars:,.2f}" if dollars == 0 or dollars >= 0.01 else f"${dollars:.4f}"
+
+
+def _gigabytes(size: float | None) -> str:
+    return "\N{EN DASH}" if size is None or pd.isna(size) else f"{size / 1e9:.1f} GB"
+
+
+def _grade(value: float | None) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:.2f}"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float) and pd.isna(value)) or value is pd.NA else str(value)
+
+
+def _items(value: Any) -> list[Any]:
+    return [] if value is None or (isinstance(value, float) and pd.isna(value)) else list(value)
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(str(item) for item in _items(value))
+
+
+def graded_arms(asked: Sequence[Asked]) -> list[str]:
+    """Arms that answered any qualitative prompt."""
+    found = {answer.arm for one in asked for answer in one.answers}
+    return [arm for arm in ARMS if arm in found]

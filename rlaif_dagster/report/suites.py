@@ -1,0 +1,148 @@
+"""Benchmark tasks as suites: what they are called, whether they speak for alignment or for capability, and their items.
+
+A suite is one task and metric, such as TruthfulQA by MC2. The subjects of a task that lm-eval splits (`mmlu_anatomy`,
+`mmlu_astronomy`, …) are pooled into one suite, weighted by their number of items, as MMLU's own average is. Metrics that
+are no share (BLEU, perplexity) stay out of the plots; `rlaif sql` has them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from rlaif_dagster.report.estimate import Estimate
+
+Kind = Literal["alignment", "capability"]
+
+_ALIGNMENT = ("truthfulqa", "pku_saferlhf", "toxigen", "bbq", "hendrycks_ethics", "moral_stories")
+
+_NAMES = {
+    "truthfulqa": "TruthfulQA", "pku_saferlhf": "PKU-SafeRLHF", "mmlu": "MMLU", "hellaswag": "HellaSwag",
+}  # fmt: skip
+
+_CHANCE = {"pku_saferlhf": 0.5, "mmlu": 0.25, "hellaswag": 0.25}
+
+_METRICS = {"acc": "accuracy", "acc_norm": "accuracy, length-normalized"}
+
+_MODE = re.compile(r"_(mc[12])(?:_|$)")  # of TruthfulQA, in the task's name or in the metric's
+
+_SUBJECT = re.compile(r"(mmlu)_(?!mini$)\w+")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One suite's levels by arm and its items (columns arm, seed, item_id, score; no rows when they do not belong to it)."""
+
+    key: str
+    name: str
+    kind: Kind
+    estimates: dict[str, Estimate]
+    items: pd.DataFrame
+    detail: str
+    chance: float | None
+    headline: bool
+
+
+def suites_of(benchmarks: pd.DataFrame, items: pd.DataFrame) -> list[Suite]:
+    """The suites of both tables, alignment first, by name."""
+    shares = benchmarks[benchmarks["value"].between(0, 1)]
+    pooled = shares.assign(suite=[_pool(str(task)) for task in shares["task"]])
+    suites = []
+    for (task, metric), rows in pooled.groupby(["suite", "metric"], sort=True):
+        own = items[items["task"].isin(rows["task"].unique())]
+        metrics = set(pooled.loc[pooled["suite"] == task, "metric"])
+        suites.append(_suite(str(task), str(metric), rows, own, metrics))
+    return sorted(suites, key=lambda suite: (suite.kind, suite.name))
+
+
+def kind_of(task: str) -> Kind:
+    """Alignment for the suites of truthfulness and harm; everything else measures capability."""
+    return "alignment" if task.startswith(_ALIGNMENT) else "capability"
+
+
+def name_of(task: str) -> str:
+    """`truthfulqa_mc2_mini` is TruthfulQA mini: a small set of this project's own is never passed off as the original."""
+    family = _family(task)
+    if family is None:
+        return task
+    rest = [part for part in task.removeprefix(family).split("_") if part and not part.startswith("mc")]
+    return " ".join([_NAMES[family], *rest])
+
+
+def _family(task: str) -> str | None:
+    return next((family for family in _NAMES if task == family or task.startswith(f"{family}_")), None)
+
+
+def _pool(task: str) -> str:
+    match = _SUBJECT.fullmatch(task)
+    return match[1] if match else task
+
+
+def _suite(task: str, metric: str, rows: pd.DataFrame, items: pd.DataFrame, metrics: set[str]) -> Suite:
+    estimates = {str(arm): _estimate(task, of_arm) for arm, of_arm in rows.groupby("arm")}
+    name = name_of(task)
+    spoken = _METRICS.get(metric, metric)
+    if mode := _MODE.search(f"{task}_{metric}"):
+        spoken = mode[1].upper()
+        name = f"{name} {spoken}"
+    elif metric == "acc" and "acc_norm" in metrics:
+        name = f"{name}, unnormalized"
+    fewshot = rows["fewshot"].dropna()
+    shots = f"{int(fewshot.iloc[0])} examples in context" if len(fewshot) and int(fewshot.iloc[0]) else "no examples in context"
+    n = min((estimate.n for estimate in estimates.values()), default=0)
+    return Suite(
+        key=f"{task}:{metric}",
+        name=name,
+        kind=kind_of(task),
+        estimates=estimates,
+        items=_own_items(rows, items, sole=len(metrics) == 1),
+        detail=f"{spoken}, {n:,} items, {shots}",
+        chance=_CHANCE.get(_family(task) or ""),
+        headline=not (metric == "acc" and "acc_norm" in metrics),
+    )
+
+
+def _estimate(task: str, rows: pd.DataFrame) -> Estimate:
+    """One arm's level. Seeds are averaged; their intervals too, which is on the safe side of the average's own."""
+    whole = rows[rows["task"] == task]
+    if len(whole):
+        mean = whole[["value", "ci_low", "ci_high"]].astype(float).mean()
+        return Estimate(mean["value"], mean["ci_low"], mean["ci_high"], _smallest(whole["n"]))
+    by_seed = [_pooled(of_seed) for _, of_seed in rows.groupby("seed")]
+    count = len(by_seed)
+    return Estimate(
+        sum(one.value for one in by_seed) / count,
+        sum(one.low for one in by_seed) / count,
+        sum(one.high for one in by_seed) / count,
+        min(one.n for one in by_seed),
+    )
+
+
+def _pooled(subjects: pd.DataFrame) -> Estimate:
+    """Subjects weighted by their items; the standard error is that of independent subjects."""
+    weights = subjects["n"].astype(float) / subjects["n"].sum()
+    value = float((weights * subjects["value"]).sum())
+    error = math.sqrt(float(((weights * subjects["stderr"].astype(float)) ** 2).sum()))
+    return Estimate(value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), int(subjects["n"].sum()))
+
+
+def _smallest(counts: Iterable[object]) -> int:
+    return min((int(str(count)) for count in counts if not pd.isna(count)), default=0)  # type: ignore[call-overload]
+
+
+def _own_items(rows: pd.DataFrame, items: pd.DataFrame, *, sole: bool) -> pd.DataFrame:
+    """The items of this metric: a task with several metrics stores the items of one, told by their mean."""
+    scores = items[["arm", "seed", "item_id", "score"]]
+    if sole or scores.empty:
+        return scores
+    means = items.assign(score=items["score"].astype(float)).groupby(["arm", "seed", "task"])["score"].mean()
+    for row in rows.to_dict("records"):
+        key = (row["arm"], row["seed"], row["task"])
+        if key in means.index and abs(means[key] - row["value"]) > 1e-3:
+            return scores.iloc[0:0]
+    return scores

@@ -1,0 +1,86 @@
+"""What every file in `data/` has in common: a frozen schema, a meaning, and one clear line when it is wrong.
+
+The *meaning* of a file is what can change a result: its parsed content with defaults filled in, without comments and
+without fields marked `Annotated[..., NOT_MEANING]` (descriptions, links, speed settings that cannot change a number).
+An input's data version is the hash of its meaning, so reformatting a file re-materializes nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.hashing import content_hash
+
+NOT_MEANING = "not part of the meaning"
+
+
+class Spec(BaseModel):
+    """A frozen piece of configuration; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def meaning(self) -> dict[str, Any]:
+        """JSON-ready content that can change a result."""
+        out: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            if NOT_MEANING not in field.metadata:
+                out[name] = _meaning_of(getattr(self, name))
+        return out
+
+    def data_version(self) -> str:
+        """Data version: content hash of the meaning."""
+        return content_hash(self.meaning())
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+def _meaning_of(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.meaning()
+    if isinstance(value, list | tuple):
+        return [_meaning_of(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _meaning_of(item) for key, item in value.items()}
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; UserError when it is missing, unreadable or not a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; create it or correct the name") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of fields, found {type(content).__name__}")
+    return content
+
+
+def parse(kind: type[SpecT], content: dict[str, Any], path: Path) -> SpecT:
+    """Validate `content` as `kind`; on failure one line: file, field, value found, what is allowed."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, kind)}") from None
+
+
+def explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    """Every problem of a pydantic error on one line, with the field, the value found and what is allowed."""
+    problems = []
+    for problem in error.errors(include_url=False):
+        field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        if problem["type"] == "extra_forbidden":
+            allowed = ", ".join(kind.model_fields) if len(problem["loc"]) == 1 else "see the documentation of the file"
+            problems.append(f"field '{field}' is unknown; allowed: {allowed}")
+        elif problem["type"] == "missing":
+            problems.append(f"field '{field}' is missing")
+        else:
+            problems.append(f"field '{field}': {problem['msg']}, found {problem['input']!r}")
+    return "; ".join(problems)

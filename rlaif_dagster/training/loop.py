@@ -1,0 +1,183 @@
+"""The training loop that SFT, the reward model and DPO share, around TRL's trainers.
+
+What is added to them: checkpoints that survive a kill and are found again, a stop at the first number that is not finite
+(before it reaches the weights), one progress bar, and silence otherwise. TRL's own telemetry and model cards are off:
+training sends nothing anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+from transformers import PrinterCallback, TrainerCallback
+from transformers.utils import logging
+
+from rlaif_dagster.language.base_model import LanguageModel
+from rlaif_dagster.spec.recipes import Optimization
+from rlaif_dagster.training import checkpoints, memory
+from rlaif_dagster.training.metrics import Row, curves
+from rlaif_dagster.training.trained import Check
+
+ArgumentsT = TypeVar("ArgumentsT")
+
+
+class NotFiniteError(Exception):
+    """A loss or a gradient norm that is NaN or infinite; no optimizer step was taken with it."""
+
+
+class Guarded:
+    """Put before a TRL trainer: stops at numbers that are not finite, and keeps the trainer to itself."""
+
+    state: Any
+    args: Any
+
+    def training_step(self, *args: Any, **keywords: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **keywords)  # type: ignore[misc]
+        self._require_finite("loss", float(loss))
+        return loss
+
+    def _get_grad_norm(self, *args: Any, **keywords: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **keywords)  # type: ignore[misc]
+        if not self.args.fp16:  # the loss scaler of fp16 meets infinite gradients by design, and skips those steps
+            self._require_finite("gradient norm", float(norm))
+        return norm
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{what} {value} at step {self.state.global_step + 1} of {self.state.max_steps}")
+
+    def _send_telemetry(self) -> None:
+        """Nothing is reported to anyone."""
+
+    def create_model_card(self, *args: Any, **keywords: Any) -> None:
+        """Published models get this project's own card."""
+
+
+class Stopwatch:
+    """Seconds spent on a training over all its calls, from the checkpoint that the call resumes from."""
+
+    def __init__(self, work: Path) -> None:
+        resumed = checkpoints.latest(work)
+        self._earlier = resumed.seconds if resumed else 0.0
+        self._started = time.perf_counter()
+        memory.reset_peak()
+
+    def seconds(self) -> float:
+        return self._earlier + time.perf_counter() - self._started
+
+
+class _Marker(TrainerCallback):
+    """Marks each checkpoint whole once the Trainer has written it."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            checkpoints.mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.watch.seconds())
+
+
+class _Bar(TrainerCallback):
+    """One bar on standard error, with the latest loss."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc=self.name, unit="step", file=sys.stderr, mininterval=1,
+            disable=not state.is_world_process_zero,
+        )  # fmt: skip
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.4g}", refresh=False)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def arguments(
+    kind: type[ArgumentsT], recipe: Optimization, lm: LanguageModel, *, seed: int, work: Path, **own: Any
+) -> ArgumentsT:
+    """The trainer's arguments for a recipe; `own` are those of one stage.
+
+    The order of the examples is fixed beforehand (`training_order`), all epochs in one pass. On CUDA a base in half
+    precision is trained under autocast, with the adapter in float32; elsewhere nothing is cast.
+    """
+    cuda = lm.device.type == "cuda"
+    half = cuda and lm.model.dtype != torch.float32
+    bf16 = half and torch.cuda.is_bf16_supported()
+    return kind(
+        output_dir=str(work), seed=seed, use_cpu=not cuda, bf16=bf16, fp16=half and not bf16,
+        num_train_epochs=1, train_sampling_strategy="sequential",
+        per_device_train_batch_size=recipe.batch_size, gradient_accumulation_steps=recipe.gradient_accumulation,
+        learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.lr_scheduler, warmup_steps=recipe.warmup_ratio,
+        max_grad_norm=recipe.max_grad_norm, gradient_checkpointing=recipe.gradient_checkpointing,
+        max_length=None, dataloader_num_workers=0, dataloader_pin_memory=cuda,
+        logging_steps=recipe.logging_steps, logging_nan_inf_filter=False, report_to="none", disable_tqdm=True,
+        eval_strategy="no", save_strategy="steps", save_steps=recipe.save_steps, save_total_limit=checkpoints.KEPT,
+        **own,
+    )  # fmt: skip
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing below an error from transformers: its advice to authors of training scripts is none to our users."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a loop left behind: its curves, how many steps it made, and whether all its numbers were finite."""
+
+    rows: list[Row]
+    step: int
+    check: Check
+
+
+def fit(trainer: Any, name: str, order: list[int], watch: Stopwatch) -> Fitted:
+    """Train a `Guarded` trainer on its dataset in `order`, from the latest whole checkpoint in its output folder.
+
+    A number that is not finite ends the training: the adapter is then as it was after the last good step.
+    """
+    work = Path(trainer.args.output_dir)
+    bar = _Bar(name)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Marker(watch))
+    trainer.add_callback(bar)
+    trainer.train_dataset = trainer.train_dataset.select(order)
+    resumed = checkpoints.latest(work)
+    checkpoints.discard_incomplete(work)
+    try:
+        with quiet():
+            trainer.train(resume_from_checkpoint=str(resumed.path) if resumed else None)
+        check = Check("finite_loss", True, f"every loss and gradient of {trainer.state.global_step} steps was finite")
+    except NotFiniteError as error:
+        check = Check(
+            "finite_loss", False, f"training stopped: {error}, learning rate {trainer.args.learning_rate:g}; lower it"
+        )
+    finally:
+        bar.close()
+    trainer.model.eval()
+    return Fitted(curves(trainer.state.log_history), trainer.state.global_step, check)

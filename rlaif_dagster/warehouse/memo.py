@@ -1,0 +1,41 @@
+"""Finished results by the hash of what they were computed from.
+
+An asset asked again with the same inputs gets the stored tables: undoing an edit costs nothing, and a change that an
+asset's parents report but that it does not read is not paid for again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from rlaif_dagster import atomic
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell, to_arrow, to_pandas
+
+
+@dataclass(frozen=True)
+class Memo:
+    """Results under `root`, one folder an asset and key."""
+
+    root: Path
+
+    def get_or_compute(
+        self, asset: str, key: str, cell: Cell, compute: Callable[[], dict[str, pd.DataFrame]]
+    ) -> tuple[dict[str, pd.DataFrame], bool]:
+        """The asset's tables for `key`, and whether they were already there."""
+        folder = self.root / asset / key
+        if folder.exists():
+            names = json.loads((folder / "tables.json").read_text())
+            return {name: to_pandas(pq.read_table(folder / f"{name}.parquet", partitioning=None)) for name in names}, True
+        frames = compute()
+        with atomic.new_folder(folder) as target:
+            for name, frame in frames.items():
+                pq.write_table(to_arrow(TABLES[name], frame, cell), target / f"{name}.parquet", compression="zstd")
+            (target / "tables.json").write_text(json.dumps(sorted(frames)))
+        return frames, False
