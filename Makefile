@@ -1,11 +1,11 @@
-# make demo | test | check | bench [PART=ppo] | ui | format | clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 3000
+export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench ui format clean
+.PHONY: help venv demo test check bench ui format docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -43,6 +43,9 @@ ui: $(READY) ## Dagster's UI on this project; PORT=3000
 format: $(READY) ## format, and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## write docs/reference.md from the schemas
+	$(BIN)/python -m rlaif_dagster.reference
 
 clean: ## remove the virtual environment and caches; results in .rlaif/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -123,7 +123,7 @@ def head_to_head(
     from rlaif_dagster.evaluation.head_to_head import head_to_head as compare
 
     step = Step.begin(context, project, warehouse)
-    recipe, constitution = step.project.recipe("judging"), step.constitution
+    recipe, constitution = judge.recipe(), step.constitution
     answers, questions = step.responses(ARMS), step.evaluation_prompts()
     reads = [
         judge.meaning(), recipe.meaning(), [p.meaning() for p in constitution.principles], step.judged_principles(),
@@ -148,7 +148,7 @@ def qualitative(
     from rlaif_dagster.judging.labels import read_human_grades
 
     step = Step.begin(context, project, warehouse)
-    recipe, constitution = step.project.recipe("judging"), step.constitution
+    recipe, constitution = judge.recipe(), step.constitution
     answers, questions = step.responses(ARMS), step.read("prompts")
     human = [
         g for g in read_human_grades(step.project.root / "labels")

@@ -63,7 +63,7 @@ def judgments(
     from rlaif_dagster.judging.judgments import judge_candidates
 
     step = Step.begin(context, project, warehouse)
-    recipe, constitution, questions = step.project.recipe("judging"), step.constitution, step.training_prompts()
+    recipe, constitution, questions = judge.recipe(), step.constitution, step.training_prompts()
     candidates = step.candidates()
     reads = [
         judge.meaning(), recipe.orders, recipe.tie_margin, step.judged_principles(),
@@ -118,7 +118,7 @@ def judge_agreement(
 
     step = Step.begin(context, project, warehouse)
     recipe, labelled, folder = (
-        step.project.recipe("judging"),
+        judge.recipe(),
         step.project.labelled_pairs(),
         step.project.root / "labels",
     )

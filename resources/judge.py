@@ -10,6 +10,7 @@ from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 from rlaif_dagster.inputs import judge_meaning
 from rlaif_dagster.spec.judge import LikelihoodJudge
+from rlaif_dagster.spec.recipes import Judging
 
 if TYPE_CHECKING:
     from rlaif_dagster.judging.verdicts import Judge
@@ -20,6 +21,13 @@ class JudgeResource(dg.ConfigurableResource):
 
     project: ProjectResource
     warehouse: WarehouseResource
+    budget_usd: float | None = None  # of this run, beside the recipe's own
+
+    def recipe(self) -> Judging:
+        """The judging recipe, its budget cut to this run's."""
+        recipe: Judging = self.project.open().recipe("judging")
+        budgets = [budget for budget in (recipe.budget_usd, self.budget_usd) if budget is not None]
+        return recipe.model_copy(update={"budget_usd": min(budgets, default=None)})
 
     def build(self) -> Judge:
         from rlaif_dagster.judging.build import make_judge

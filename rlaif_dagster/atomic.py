@@ -26,7 +26,12 @@ def write_file(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    write_file(target, lambda path: path.write_text(text, encoding="utf-8") and None)
+    """`write_file` for a text in UTF-8."""
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    write_file(target, write)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.graph import ASSETS, graph_nodes
 from assets.partitions import BY_DIMS
+from assets.sensors import watch_inputs
 from resources.judge import JudgeResource
 from resources.language_model import LanguageModelResource
 from resources.model_store import ModelStoreResource
@@ -34,5 +35,8 @@ defs = dg.Definitions(
         "judge": JudgeResource(project=project, warehouse=warehouse),
         "model_store": ModelStoreResource(warehouse=warehouse),
     },
-    sensors=[dg.AutomationConditionSensorDefinition("on_changed_content", target=dg.AssetSelection.all())],
+    sensors=[
+        watch_inputs,
+        dg.AutomationConditionSensorDefinition("run_what_changed", target=dg.AssetSelection.all()),
+    ],
 )

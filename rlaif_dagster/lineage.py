@@ -120,10 +120,13 @@ class Study:
         models: Sequence[str],
         constitutions: Sequence[str],
         select: Sequence[str] = (),
+        budget_usd: float | None = None,
         on_event: OnEvent = lambda event: None,
     ) -> Outcome:
-        """Run everything stale. A failure stops what depends on it and nothing else."""
+        """Run everything stale. A failure stops what depends on it and nothing else. `budget_usd` is a hard stop over all
+        judging together: what was judged is kept."""
         made: list[Step] = []
+        spent = 0.0
         failed: dict[tuple[str, Cell], tuple[Step, str]] = {}
         with self.instance() as instance:
             while True:
@@ -136,31 +139,31 @@ class Study:
                 step = _planned(ready[0])
                 on_event(Event("started", step, remaining=len(waiting)))
                 before = self.state().record(step.asset, step.cell)
-                error = self._run(step, instance)
+                error = self._run(step, instance, None if budget_usd is None else max(budget_usd - spent, 0.0))
                 after = self.state().record(step.asset, step.cell)
-                if error is None and (after is None or after is before or after == before):
+                if error is None and (after is None or after == before):
                     error = "it ended without a record of what it made"
                 if error is not None:
                     failed[step.asset, step.cell] = (step, error)
                     on_event(Event("failed", step, error))
                     continue
                 made.append(step)
+                spent += after.cost_usd if after else 0.0
                 on_event(Event("made", step, _came_out(before, after), seconds=after.seconds if after else None))
         blocked = tuple(_planned(item) for item in waiting)
         for step in blocked:
             on_event(Event("blocked", step))
         return Outcome(tuple(made), tuple(failed.values()), blocked)
 
-    def _run(self, step: Step, instance: dg.DagsterInstance) -> str | None:
+    def _run(self, step: Step, instance: dg.DagsterInstance, budget_usd: float | None) -> str | None:
         """One Dagster run; None when it went well, else the error in one line."""
         self.observe_parents(step, instance)
-        key: str | None = partition_key(step.cell)
         job = self.defs.resolve_job_def(job_name(self.nodes[step.asset].dims))
-        run_config = QUIET
+        budget = {} if budget_usd is None else {"resources": {"judge": {"config": {"budget_usd": budget_usd}}}}
         result = job.execute_in_process(
-            run_config=run_config,
+            run_config=QUIET | budget,
             instance=instance,
-            partition_key=key,
+            partition_key=partition_key(step.cell),
             asset_selection=[dg.AssetKey(step.asset)],
             raise_on_error=False,
             tags={"rlaif/command": "up"},
@@ -220,15 +223,21 @@ class Study:
 
 def observe(instance: dg.DagsterInstance, asset: str, cell: Cell, version: str) -> bool:
     """Report an input's version to Dagster unless it is the last one seen; says whether it was new."""
-    key, partition = dg.AssetKey(asset), partition_key(cell)
-    filter_ = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
-    seen = instance.fetch_observations(filter_, limit=1).records
-    if seen and seen[0].asset_observation.tags.get(DATA_VERSION_TAG) == version:  # type: ignore[union-attr]
+    if last_observed(instance, asset, cell) == version:
         return False
     instance.report_runless_asset_event(
-        dg.AssetObservation(asset_key=key, partition=partition, tags={DATA_VERSION_TAG: version})
+        dg.AssetObservation(asset, partition=partition_key(cell), tags={DATA_VERSION_TAG: version})
     )
     return True
+
+
+def last_observed(instance: dg.DagsterInstance, asset: str, cell: Cell) -> str | None:
+    """The version of an input that Dagster saw last."""
+    partition = partition_key(cell)
+    events = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None)
+    seen = instance.fetch_observations(events, limit=1).records
+    observation = seen[0].asset_observation if seen else None
+    return observation.tags.get(DATA_VERSION_TAG) if observation else None
 
 
 def job_name(dims: tuple[str, ...]) -> str:

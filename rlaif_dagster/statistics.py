@@ -1,8 +1,8 @@
 """Intervals and comparisons for the study's numbers: pure functions of arrays, numpy only.
 
-Every interval is a 95% one unless `z` says otherwise. Shares of successes get Wilson's interval, which stays inside 0..1 and has a width
-when every item went the same way; means and differences get the percentile bootstrap (Efron, 1979) over items with a
-fixed seed, so the same values always give the same interval.
+Every interval is a 95% one unless `z` says otherwise. Shares of successes get Wilson's interval, which stays inside
+0..1 and has a width when every item went the same way; means and differences get the percentile bootstrap (Efron, 1979)
+over items with a fixed seed, so the same values always give the same interval.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def wilson(successes: float, n: int, z: float = Z95) -> tuple[float, float]:
 
 
 def mean_interval(values: Values, z: float = Z95) -> Mean:
-    """Mean and standard error (n - 1 in the variance). The interval is Wilson's when every value is 0 or 1, otherwise the normal
-    one. One value has no standard error: it and the interval are nan. Raises ValueError for no values."""
+    """Mean and standard error (n - 1 in the variance). The interval is Wilson's when every value is 0 or 1, otherwise
+    the normal one. One value has no standard error: it and the interval are nan. Raises ValueError for no values."""
     array = _array(values)
     value, n = float(array.mean()), len(array)
     stderr = float(array.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
@@ -113,24 +113,27 @@ def mcnemar(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> f
     return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
 
 
-def logistic_regression(design: np.ndarray, target: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
-    """Coefficients [k] that maximize `sum(y log p + (1 - y) log(1 - p)) - ridge / 2 |w|^2`, p = sigmoid(design @ w).
+def logistic_regression(design: np.ndarray, target: np.ndarray, ridge: float | np.ndarray = 1e-3) -> np.ndarray:
+    """Coefficients [k] that maximize `sum(y log p + (1 - y) log(1 - p)) - sum(ridge / 2 w^2)`, p = sigmoid(design @ w).
 
-    `design` [n, k], `target` [n] in 0..1 (shares are allowed). Newton's method with step halving; the small ridge keeps the
-    answer finite when the data are separable. Raises ValueError when the shapes disagree.
+    `design` [n, k], `target` [n] in 0..1 (shares are allowed), `ridge` one number or one a coefficient. Newton's method
+    with step halving; the ridge keeps the answer finite when the data are separable. Raises ValueError when the shapes
+    disagree.
     """
     if design.ndim != 2 or target.shape != design.shape[:1]:
         raise ValueError(f"design [n, k] and target [n] expected, found {design.shape} and {target.shape}")
 
+    penalty = np.broadcast_to(np.asarray(ridge, dtype=float), design.shape[1:])
+
     def loss(weights: np.ndarray) -> float:
         logits = design @ weights
-        return float(np.logaddexp(0, logits).sum() - target @ logits + ridge / 2 * weights @ weights)
+        return float(np.logaddexp(0, logits).sum() - target @ logits + (penalty / 2 * weights**2).sum())
 
     weights = np.zeros(design.shape[1])
     for _ in range(100):
         p = 1 / (1 + np.exp(-(design @ weights)))
-        gradient = design.T @ (p - target) + ridge * weights
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(design.shape[1])
+        gradient = design.T @ (p - target) + penalty * weights
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty)
         step = np.linalg.solve(hessian, gradient)
         size, before = 1.0, loss(weights)
         while loss(weights - size * step) > before and size > 1e-6:

@@ -31,7 +31,8 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     """The tiny model, loaded as every other model is. Shared by the whole session: do not alter its weights (load your
-    own from `tiny_model_folder`)."""
+    own from `tiny_model_folder`).
+    """
     from rlaif_dagster.language.base_model import load
     from rlaif_dagster.spec.model import ModelSpec
 

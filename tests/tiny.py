@@ -25,7 +25,7 @@ SENTENCES = (
     "Imagine that nobody ever forgot anything. What would change about how people forgive each other?",
     "Explain why the sky is blue in one sentence. Write a short poem about the sea and the wind in winter.",
     "I cannot help with that request because it could hurt someone. Please talk to a person whom you trust.",
-    "Which planet is the largest in our solar system? Jupiter is the largest planet, larger than all the others together.",
+    "Which planet is the largest in our solar system? Jupiter is the largest planet, larger than the others together.",
     "Be honest, be harmless and be helpful: say what you know, say what you do not know, and be brief.",
     "Answer: Canberra — Confidence: high — Reasoning: Canberra has been the capital of Australia since 1913.",
     "Name three fruits. Apples, pears and plums. Count from one to ten: one, two, three, four, five, six, seven.",

@@ -31,7 +31,7 @@ def arms_table(home: Home, cell: Cell) -> Table | None:
     if not rows:
         return None
     arms = in_order({arm for _, estimates in rows for arm in estimates})
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=cell_name(cell), title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=cell_name(cell), title_justify="left")
     table.add_column("")
     for arm in arms:
         table.add_column(label(arm), justify="right", no_wrap=True)

@@ -27,7 +27,9 @@ ModelsOption = Annotated[
 ]
 ConstitutionsOption = Annotated[
     list[str] | None,
-    typer.Option("--constitution", "-c", metavar="NAME", help="Constitution; repeatable; `all`. Default: data/study.yaml."),
+    typer.Option(
+        "--constitution", "-c", metavar="NAME", help="Constitution; repeatable; `all`. Default: data/study.yaml."
+    ),
 ]
 
 
@@ -70,7 +72,9 @@ def _names(project: Project, kind: str, given: Sequence[str]) -> tuple[str, ...]
     for name in given:
         if name != EVERY and name not in known:
             option = f"--{kind.removesuffix('s')}"
-            raise UserError(f"{option}: {name!r} has no file in {project.root / kind}; allowed: {', '.join([*known, EVERY])}")
+            raise UserError(
+                f"{option}: {name!r} has no file in {project.root / kind}; allowed: {', '.join([*known, EVERY])}"
+            )
     if EVERY in given:
         if not known:
             raise UserError(f"{project.root / kind}: no files; put at least one NAME.yaml there")

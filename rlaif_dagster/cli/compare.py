@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, Selection, select
+from rlaif_dagster.cli.screen import results
 from rlaif_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from rlaif_dagster.home import Home
     from rlaif_dagster.report.estimate import Estimate
+    from rlaif_dagster.report.evidence import WinRate
+    from rlaif_dagster.warehouse.store import Cell
 
 SEED = 0  # of the bootstrap, so that the same tables give the same interval
 
@@ -29,12 +32,11 @@ SEED = 0  # of the bootstrap, so that the same tables give the same interval
 class Side:
     """One side of a comparison: an arm of a cell."""
 
-    model: str
-    constitution: str
+    cell: Cell
     arm: str
 
     def __str__(self) -> str:
-        return f"{self.model}/{self.constitution}/{self.arm}"
+        return f"{self.cell.model}/{self.cell.constitution}/{self.arm}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,37 @@ class Level:
     name: str
     estimate: Estimate
     items: pd.Series
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured in a cell: every arm's levels by a key that is the same in every cell, and who beat whom."""
+
+    levels: Mapping[str, Mapping[str, Level]]
+    wins: Mapping[tuple[str, str], WinRate]
+
+    @classmethod
+    def read(cls, home: Home, cell: Cell) -> Measured:
+        from rlaif_dagster.report.evidence import gather, item_means, table
+        from rlaif_dagster.report.suites import suites_of
+        from rlaif_dagster.warehouse.cell import cell_tables
+
+        tables = cell_tables(home, cell)
+        evidence, adherence = gather(tables), table(tables, "adherence")
+        held_out = adherence[adherence["split"] == "eval"]
+        items = {
+            f"adherence-{decoding}": item_means(rows, "prompt_id", "adherent")
+            for decoding, rows in held_out.groupby("decoding")
+        }
+        for suite in suites_of(table(tables, "benchmarks"), table(tables, "benchmark_items")):
+            items[suite.key] = item_means(suite.items, "item_id", "score")
+        none = adherence["adherent"].iloc[:0].astype(float)
+        levels: dict[str, dict[str, Level]] = {}
+        for measure in (*evidence.adherence, *evidence.suites):
+            for arm, estimate in measure.estimates.items():
+                level = Level(measure.name, estimate, items[measure.key].get(arm, none))
+                levels.setdefault(arm, {})[measure.key] = level
+        return cls(levels, evidence.wins)
 
 
 def compare(
@@ -56,18 +89,17 @@ def compare(
 
     A cell without an arm stands for each of its arms in turn.
     """
-    from rich.console import Console
-
     from rlaif_dagster.home import current_home
 
     chosen = select(model, constitution)
     home = current_home()
     pairs = sides(a, b, chosen)
-    tables = [table for one, other in pairs if (table := comparison(home, one, other))]
+    cells = {side.cell: Measured.read(home, side.cell) for pair in pairs for side in pair}
+    tables = [table for one, other in pairs if (table := comparison(cells, one, other))]
     if not tables:
         raise UserError(f"nothing was measured on both sides of {a} and {b}; `rlaif status` says what there is")
     for table in tables:
-        Console().print(table)
+        results().print(table)
 
 
 def sides(a: str, b: str, chosen: Selection) -> list[tuple[Side, Side]]:
@@ -75,44 +107,41 @@ def sides(a: str, b: str, chosen: Selection) -> list[tuple[Side, Side]]:
     from rlaif_dagster.report.arms import ARMS
 
     first, second = _parse(a, chosen), _parse(b, chosen)
-    if (first[2] is None) != (second[2] is None):
+    if (first[1] is None) != (second[1] is None):
         raise UserError(f"{a} and {b}: name an arm on both sides or on neither; arms are: {', '.join(ARMS)}")
-    arms = [(first[2], second[2])] if first[2] and second[2] else [(arm, arm) for arm in ARMS]
-    return [(Side(first[0], first[1], one), Side(second[0], second[1], other)) for one, other in arms]
+    arms = [(first[1], second[1])] if first[1] and second[1] else [(arm, arm) for arm in ARMS]
+    return [(Side(first[0], one), Side(second[0], other)) for one, other in arms]
 
 
-def _parse(text: str, chosen: Selection) -> tuple[str, str, str | None]:
+def _parse(text: str, chosen: Selection) -> tuple[Cell, str | None]:
     from rlaif_dagster.report.arms import ARMS
+    from rlaif_dagster.warehouse.store import Cell
 
     parts = text.split("/")
     if len(parts) == 1 and text in ARMS:
-        return (*chosen.one("compare"), text)
+        return Cell(*chosen.one("compare")), text
     if len(parts) not in (2, 3):
         raise UserError(f"{text!r} is neither an arm ({', '.join(ARMS)}) nor a cell model/constitution[/arm]")
-    cell = select(parts[:1], parts[1:2]).one("compare")
+    cell = Cell(*select(parts[:1], parts[1:2]).one("compare"))
     if len(parts) == 2:
-        return (*cell, None)
+        return cell, None
     if parts[2] not in ARMS:
         raise UserError(f"{text!r}: unknown arm {parts[2]!r}; arms are: {', '.join(ARMS)}")
-    return (*cell, parts[2])
+    return cell, parts[2]
 
 
-def comparison(home: Home, a: Side, b: Side) -> Table | None:
+def comparison(cells: Mapping[Cell, Measured], a: Side, b: Side) -> Table | None:
     """A row a measure that both sides have; None when there is none."""
     from rich import box
     from rich.table import Table
 
     from rlaif_dagster.cli.arms import written
-    from rlaif_dagster.warehouse.cell import cell_tables
-    from rlaif_dagster.warehouse.store import Cell
 
-    tables = cell_tables(home, Cell(a.model, a.constitution))
-    others = tables if _same_cell(a, b) else cell_tables(home, Cell(b.model, b.constitution))
-    first, second = levels(tables, a.arm), levels(others, b.arm)
+    first, second = (cells[side.cell].levels.get(side.arm, {}) for side in (a, b))
     shared = [key for key in first if key in second]
     if not shared:
         return None
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in ("measure", _heading(a, b), _heading(b, a), "difference", "95% interval", "items"):
         table.add_column(column, justify="left" if column == "measure" else "right")
     for key in shared:
@@ -127,30 +156,11 @@ def comparison(home: Home, a: Side, b: Side) -> Table | None:
             str(difference.n) if difference else "–",
             style="bold" if difference and difference.sign() else None,
         )
-    if preferred := _preference(tables, a, b):
-        table.add_row(*preferred)
+    won = cells[a.cell].wins.get((a.arm, b.arm)) if a.cell == b.cell else None  # the judge compares within a cell only
+    if won:
+        rates = written(won.rate), written(won.reversed().rate)
+        table.add_row("preferred by the judge", *rates, "", "", str(won.rate.n))
     return table
-
-
-def levels(tables: Mapping[str, pd.DataFrame], arm: str) -> dict[str, Level]:
-    """Every measure of one arm, by a key that is the same in every cell."""
-    from rlaif_dagster.report.evidence import gather, item_means, table
-    from rlaif_dagster.report.suites import suites_of
-
-    none = table({}, "adherence")["adherent"]
-    adherence = table(tables, "adherence")
-    items = {
-        f"adherence-{decoding}": item_means(rows[rows["split"] == "eval"], "prompt_id", "adherent").get(arm, none)
-        for decoding, rows in adherence.groupby("decoding")
-    }
-    for suite in suites_of(table(tables, "benchmarks"), table(tables, "benchmark_items")):
-        items[suite.key] = item_means(suite.items, "item_id", "score").get(arm, none)
-    evidence = gather(tables)
-    return {
-        measure.key: Level(measure.name, measure.estimates[arm], items[measure.key])
-        for measure in (*evidence.adherence, *evidence.suites)
-        if arm in measure.estimates
-    }
 
 
 def paired(a: pd.Series, b: pd.Series) -> Estimate | None:
@@ -166,20 +176,5 @@ def paired(a: pd.Series, b: pd.Series) -> Estimate | None:
     return Estimate(*paired_difference(both["a"].to_numpy(), both["b"].to_numpy(), SEED), len(both))
 
 
-def _same_cell(a: Side, b: Side) -> bool:
-    return (a.model, a.constitution) == (b.model, b.constitution)
-
-
 def _heading(side: Side, other: Side) -> str:
-    return side.arm if _same_cell(side, other) else str(side)
-
-
-def _preference(tables: Mapping[str, pd.DataFrame], a: Side, b: Side) -> tuple[str, ...] | None:
-    """The judge compared arms within a cell only."""
-    from rlaif_dagster.cli.arms import written
-    from rlaif_dagster.report.evidence import gather
-
-    won = gather(tables).wins.get((a.arm, b.arm)) if _same_cell(a, b) else None
-    if won is None:
-        return None
-    return ("preferred by the judge", written(won.rate), written(won.reversed().rate), "", "", str(won.rate.n))
+    return side.arm if side.cell == other.cell else str(side)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, select
+from rlaif_dagster.cli.screen import results
+from rlaif_dagster.cli.study import open_study
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,13 +23,11 @@ def lineage(
     constitution: ConstitutionsOption = None,
 ) -> None:
     """The tree of versions that an asset was made from, down to the files in data/, one tree a cell."""
-    from rich.console import Console
-
-    from rlaif_dagster.lineage import lineage_tree
-
-    console = Console()
-    for cell in select(model, constitution).cells():
-        console.print(tree(lineage_tree(asset, cell)))
+    chosen = select(model, constitution)
+    study, console = open_study(chosen), results()
+    trees = {node.label: node for node in (study.tree(asset, cell) for cell in chosen.cells())}
+    for node in trees.values():  # an asset that many cells share has one tree
+        console.print(tree(node))
 
 
 def tree(node: Node) -> Tree:

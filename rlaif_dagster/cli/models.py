@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import EVERY, select
+from rlaif_dagster.cli.screen import results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +22,13 @@ app = typer.Typer(help="The base models of data/models: list them, fetch them.",
 def list_models() -> None:
     """Every model file: where its weights come from, at which revision, and whether they are here already."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from rlaif_dagster.home import current_home
 
     chosen = select([EVERY], [EVERY])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in ("model", "source", "revision", "dtype", "here", "license"):
         table.add_column(column, overflow="fold", no_wrap=column in ("model", "here"))
     home = current_home()
@@ -36,13 +36,14 @@ def list_models() -> None:
         spec = chosen.project.model(name)
         here = "yes" if cached_folder(spec, home) else "no"
         table.add_row(name, source(spec), spec.revision[:12], spec.dtype, here, Text(spec.license))
-    Console().print(table)
+    results().print(table)
 
 
 @app.command("pull")
 def pull(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names in data/models; `all`. Default: data/study.yaml.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names in data/models; `all`. Default: data/study.yaml."),
     ] = None,
 ) -> None:
     """Fetch and verify base models, so that later runs need no network; prints each folder."""

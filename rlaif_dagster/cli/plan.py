@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, select
+from rlaif_dagster.cli.screen import results
+from rlaif_dagster.cli.study import open_study
 from rlaif_dagster.cli.wording import count, dollars, duration, plural
 
 if TYPE_CHECKING:
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
 SelectOption = Annotated[
     list[str] | None,
-    typer.Option("--select", "-s", metavar="ASSET", help="Only this asset; repeatable; Dagster's selection syntax."),
+    typer.Option(
+        "--select",
+        "-s",
+        metavar="ASSET",
+        help="Only this asset; `+ASSET` with all it needs, `ASSET+` with all that follows; repeatable.",
+    ),
 ]
 
 
@@ -27,22 +34,17 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print the steps as JSON.")] = False,
 ) -> None:
     """What is stale and why, in order, with judge calls, tokens, US dollars and time. Writes and spends nothing."""
-    from rich.console import Console
-
-    from rlaif_dagster.lineage import make_plan
-
     chosen = select(model, constitution)
-    chosen.project.check()
-    planned = make_plan(chosen.models, chosen.constitutions, select_)
+    planned = open_study(chosen).plan(chosen.models, chosen.constitutions, select_ or ())
     if json:
         typer.echo(as_json(planned))
     elif not planned.steps:
         typer.echo("Nothing to do: everything is fresh.")
     else:
-        console = Console()
+        console = results()
         console.print(plan_table(planned))
         for line in totals(planned):
-            console.print(line, highlight=False)
+            console.print(line)
 
 
 def as_json(planned: Plan) -> str:
@@ -59,12 +61,12 @@ def plan_table(planned: Plan) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     for name in ("asset", "cell"):
         table.add_column(name, overflow="fold")
     table.add_column("runs", no_wrap=True)
-    table.add_column("because", overflow="fold", ratio=1)
+    table.add_column("because", overflow="fold")
     for name in ("calls", "tokens", "price", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for number, step in enumerate(planned.steps, 1):

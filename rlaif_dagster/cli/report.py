@@ -21,7 +21,9 @@ def report(
     from rlaif_dagster.home import current_home, report_path
 
     home = current_home()
-    paths = {cell: report_path(home, cell.model, cell.constitution) for cell in select(model, constitution).cells()}
+    paths = {
+        cell: report_path(home, str(cell.model), str(cell.constitution)) for cell in select(model, constitution).cells()
+    }
     missing = [cell_name(cell) for cell, path in paths.items() if not path.exists()]
     if missing:
         raise UserError(f"no report yet for {', '.join(missing)}; run `rlaif up` with the same options to make it")

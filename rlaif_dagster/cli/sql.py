@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import EVERY, ConstitutionsOption, ModelsOption, select
+from rlaif_dagster.cli.screen import results
 
 if TYPE_CHECKING:
     from rlaif_dagster.home import Home
@@ -25,7 +26,9 @@ class Format(StrEnum):
 
 
 def sql(
-    query: Annotated[str | None, typer.Argument(help="SQL; `-` reads it from stdin; without it, the tables are listed.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="SQL; `-` reads it from stdin; without it, the tables are listed.")
+    ] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How rows are printed.")] = Format.table,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead.")] = None,
     model: ModelsOption = None,
@@ -57,11 +60,15 @@ def sql(
         width=_width(),
     )
     data = rows if isinstance(rows, bytes) else rows.encode()
-    if output:
-        atomic.write_file(output, lambda path: path.write_bytes(data) and None)
-    else:
+    if output is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+        return
+
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    atomic.write_file(output, write)
 
 
 def _width() -> int | None:
@@ -73,14 +80,13 @@ def _width() -> int | None:
 
 def _list_tables(home: Home) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from rlaif_dagster.warehouse.schemas import TABLES
     from rlaif_dagster.warehouse.sql import connect
 
-    listing = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    listing = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     listing.add_column("table", no_wrap=True)
     listing.add_column("rows", justify="right")
     listing.add_column("what a row is")
@@ -90,4 +96,4 @@ def _list_tables(home: Home) -> None:
             counted = connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()
             columns = Text(", ".join(column.name for column in table.all_columns))
             listing.add_row(table.name, str(counted[0] if counted else 0), table.comment, columns)
-    Console().print(listing)
+    results().print(listing)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, select
+from rlaif_dagster.cli.screen import results
+from rlaif_dagster.cli.study import open_study
 from rlaif_dagster.cli.wording import age
 
 if TYPE_CHECKING:
@@ -25,19 +27,14 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """What exists in the chosen cells: fresh, stale, missing or failed, how old, in which version. Writes nothing."""
-    from rich.console import Console
-
-    from rlaif_dagster.lineage import status as read_status
-
     chosen = select(model, constitution)
-    chosen.project.check()
-    rows = read_status(chosen.models, chosen.constitutions)
+    rows = open_study(chosen).status(chosen.models, chosen.constitutions)
     if json:
         typer.echo(as_json(rows))
         return
-    console = Console()
+    console = results()
     console.print(status_table(rows))
-    console.print(summary(rows), highlight=False)
+    console.print(summary(rows))
 
 
 def as_json(rows: list[CellStatus]) -> str:
@@ -54,15 +51,17 @@ def status_table(rows: list[CellStatus], now: datetime | None = None) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in ("asset", "cell"):
         table.add_column(name, overflow="fold")
     for name in ("state", "age", "version"):
         table.add_column(name, no_wrap=True)
-    table.add_column("why", overflow="fold", ratio=1)
+    table.add_column("why", overflow="fold")
     for row in rows:
         state = Text(row.state, style=STYLES[row.state])
-        table.add_row(row.asset, cell_name(row.cell), state, age(row.made_at, now), row.version or "", Text(row.reason or ""))
+        table.add_row(
+            row.asset, cell_name(row.cell), state, age(row.made_at, now), row.version or "", Text(row.reason or "")
+        )
     return table
 
 

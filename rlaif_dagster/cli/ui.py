@@ -12,7 +12,9 @@ import typer
 
 def ui(
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the web page.")] = 3000,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; 127.0.0.1 is this machine only.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 127.0.0.1 is this machine only.")
+    ] = "127.0.0.1",
 ) -> None:
     """Start Dagster's UI, its daemon and this project; Ctrl-C ends them. Runs and history live in RLAIF_HOME/dagster."""
     from rlaif_dagster.errors import UserError
@@ -22,7 +24,9 @@ def ui(
 
     workspace = CHECKOUT / "workspace.yaml"
     if not workspace.exists():
-        raise UserError(f"{workspace}: no such file; rlaif runs from its checkout: install it with `pip install -e .` there")
+        raise UserError(
+            f"{workspace}: no such file; rlaif runs from its checkout: install it with `pip install -e .` there"
+        )
     Project.current().check()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, Selection, cell_name, select
 from rlaif_dagster.cli.plan import SelectOption
+from rlaif_dagster.cli.screen import progress, results
+from rlaif_dagster.cli.study import open_study
 from rlaif_dagster.cli.wording import dollars, duration, plural
 
 if TYPE_CHECKING:
@@ -24,22 +25,20 @@ def up(
     constitution: ConstitutionsOption = None,
     select_: SelectOption = None,
     budget: Annotated[
-        float | None, typer.Option("--budget", min=0, metavar="USD", help="Stop judging before more than this is spent.")
+        float | None,
+        typer.Option("--budget", min=0, metavar="USD", help="Stop judging before more than this is spent."),
     ] = None,
 ) -> None:
     """Make what is stale, in order; stop where the content comes out the same. Ends with the arms and the report's path.
 
     Ctrl-C or a kill loses nothing that is finished: the same command goes on from there.
     """
-    from rich.console import Console
-
-    from rlaif_dagster.lineage import carry_out
-
     chosen = select(model, constitution)
-    chosen.project.check()
-    console = Console(stderr=True)
+    study, console = open_study(chosen), progress()
     try:
-        outcome = carry_out(chosen.models, chosen.constitutions, select_, budget, on_event=Progress(console))
+        outcome = study.carry_out(
+            chosen.models, chosen.constitutions, select_ or (), budget_usd=budget, on_event=Progress(console)
+        )
     except KeyboardInterrupt:
         console.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(INTERRUPTED) from None
@@ -57,23 +56,24 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.done = 0
-        self.remaining = 0
+        self.remaining: int | None = None
 
     def __call__(self, event: Event) -> None:
+        first = self.remaining is None
         if event.remaining is not None:
             self.remaining = event.remaining
         step = event.step
         if step is None:
-            if event.kind == "planned" and self.remaining:
-                self.console.print(f"{plural(self.remaining, 'step')} at most", highlight=False)
+            if first and self.remaining:
+                self.console.print(f"{plural(self.remaining, 'step')} at most")
             return
         name = f"{step.asset} [dim]{cell_name(step.cell)}[/dim]"
         match event.kind:
             case "started":
-                number = f"{self.done + 1}/{self.done + max(self.remaining, 1)}"
+                number = f"{self.done + 1}/{self.done + max(self.remaining or 0, 1)}"
                 expected = f", about {duration(step.seconds)}" if step.seconds is not None else ""
                 price = f", {dollars(step.usd)}" if step.usd else ""
-                self.console.print(f"[dim]{number:>7}[/dim]  {name}{expected}{price} …", highlight=False)
+                self.console.print(f"[dim]{number:>7}[/dim]  {name}{expected}{price} …")
             case "made":
                 self._line("green", "✓", name, event)
             case "failed":
@@ -87,25 +87,21 @@ class Progress:
         from rich.markup import escape
 
         self.done += 1
-        self.remaining = max(self.remaining - 1, 0)
+        self.remaining = max((self.remaining or 0) - 1, 0)
         took = f" {duration(event.seconds)}" if event.seconds is not None else ""
         message = f" [dim]{escape(event.message)}[/dim]" if event.message else ""
-        self.console.print(f"      [{style}]{sign}[/{style}]  {name}{took}{message}", highlight=False)
+        self.console.print(f"      [{style}]{sign}[/{style}]  {name}{took}{message}")
 
 
 def print_results(chosen: Selection) -> None:
     """The table of the arms and the report's path, for every chosen cell that has them."""
-    from rich.console import Console
-
     from rlaif_dagster.cli.arms import arms_table
     from rlaif_dagster.home import current_home, report_path
 
     home = current_home()
-    # a table that is cut to 80 columns in a log says nothing: elsewhere than on a terminal it takes what it needs
-    console = Console() if sys.stdout.isatty() else Console(width=160)
     for cell in chosen.cells():
         if table := arms_table(home, cell):
-            console.print(table)
+            results().print(table)
         path = report_path(home, str(cell.model), str(cell.constitution))
         if path.exists():
             typer.echo(f"Report: {path}")
@@ -116,8 +112,12 @@ def print_failures(outcome: Outcome, console: Console) -> bool:
     from rich.markup import escape
 
     for step, message in outcome.failed:
-        console.print(f"[red]failed[/red]  {step.asset} {cell_name(step.cell)}: {escape(message)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[red]failed[/red]  {step.asset} {cell_name(step.cell)}: {escape(message)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if outcome.blocked:
         names = ", ".join(f"{step.asset} {cell_name(step.cell)}" for step in outcome.blocked)
-        console.print(f"[yellow]not run for that[/yellow]  {names}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]not run for that[/yellow]  {names}", soft_wrap=True)
     return bool(outcome.failed or outcome.blocked)

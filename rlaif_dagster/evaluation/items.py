@@ -1,7 +1,7 @@
 """The items of this project's own small benchmarks: what each line of data/benchmarks/*.jsonl must hold.
 
-They have the form of the suites they are named after and none of their items: written for this project, and few. A task's name ends in
-`_mini` wherever it is shown, so that its number is never taken for the original's.
+They have the form of the suites they are named after and none of their items: written for this project, and few. A
+task's name ends in `_mini` wherever it is shown, so that its number is never taken for the original's.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ TASKS = {
 
 
 def read_items(suite: str, folder: Path) -> list[dict[str, Any]]:
-    """The items of a suite as plain mappings, in the file's order; UserError naming file, line and field when one is wrong."""
+    """The items of a suite as plain mappings, in the file's order; UserError naming file, line and field when one is
+    wrong."""
     path = folder / f"{suite}.jsonl"
     if not path.exists():
         raise UserError(f"{path}: no such file; it must hold the items of {suite}, one JSON object a line")
@@ -120,7 +121,8 @@ def read_items(suite: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def items_version(recipe: Benchmarks, folder: Path) -> str:
-    """Hash of the items that the recipe's own tasks read. Tasks of lm-eval bring their data from elsewhere and are not covered."""
+    """Hash of the items that the recipe's own tasks read. Tasks of lm-eval bring their data from elsewhere and are not
+    covered."""
     suites = sorted({TASKS[entry.task] for entry in recipe.tasks if entry.task in TASKS})
     return content_hash({suite: read_items(suite, folder) for suite in suites})
 

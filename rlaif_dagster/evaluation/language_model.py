@@ -1,9 +1,9 @@
 """lm-eval's view of a language model that is already in memory.
 
-lm-eval's own `hf` model runs the same few-shot prefix again for every answer of every item. This one hands all requests of an
-evaluation to `language.scoring` at once, which computes each shared token once. Everything that decides a *number* follows
-`lm_eval.models.huggingface.HFLM`: how context and continuation are split into tokens, the token before an empty context,
-truncation from the left. A test holds the two against each other.
+lm-eval's own `hf` model runs the same few-shot prefix again for every answer of every item. This one hands all requests
+of an evaluation to `language.scoring` at once, which computes each shared token once. Everything that decides a
+*number* follows `lm_eval.models.huggingface.HFLM`: how context and continuation are split into tokens, the token before
+an empty context, truncation from the left. A test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Generation:
 
 
 class PrefixSharingLM(TemplateLM):
-    """A `LanguageModel` for lm-eval. `chunks` (in a folder of this model's own) keeps finished parts; `progress` names a bar."""
+    """A `LanguageModel` for lm-eval. `chunks` (in a folder of this model's own) keeps finished parts; `progress` names
+    a bar."""
 
     def __init__(
         self,
@@ -92,7 +93,8 @@ class PrefixSharingLM(TemplateLM):
         return list(self.lm.tokenizer.encode(string, add_special_tokens=add_special_tokens))
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The chat as the arms meet it in training and sampling: with the model file's system message where it has one."""
+        """The chat as the arms meet it in training and sampling: with the model file's system message where it has
+        one."""
         system = self.lm.spec.system_prompt
         if system and chat_history[0]["role"] != "system":
             chat_history = [{"role": "system", "content": system}, *chat_history]
@@ -124,13 +126,14 @@ class PrefixSharingLM(TemplateLM):
         """The context cut from the left so that all but the last token fit the model."""
         if len(continuation) > self.max_length:
             raise UserError(
-                f"model {self.lm.name}: a continuation of {len(continuation)} tokens exceeds its context of {self.max_length}; "
-                f"take the task out of the recipe or use a model with a longer context"
+                f"model {self.lm.name}: a continuation of {len(continuation)} tokens exceeds its context of "
+                f"{self.max_length}; take the task out of the recipe or use a model with a longer context"
             )
         return context[-(self.max_length + 1 - len(continuation)) :], continuation
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
-        """Log-likelihood of whole texts in windows of the model's length, each token predicted once (lm-eval's windows)."""
+        """Log-likelihood of whole texts in windows of the model's length, each token predicted once (lm-eval's
+        windows)."""
         windows: list[tuple[None, list[int], list[int]]] = []
         owners: list[int] = []
         for number, request in enumerate(requests):
@@ -146,8 +149,8 @@ class PrefixSharingLM(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
-        """Texts up to the first stop string (or the end token, or the length). Requests with the same settings share batches,
-        the longest contexts first."""
+        """Texts up to the first stop string (or the end token, or the length). Requests with the same settings share
+        batches, the longest contexts first."""
         groups: dict[str, tuple[Generation, list[int]]] = {}
         for number, request in enumerate(requests):
             name = json.dumps(request.args[1], sort_keys=True)
@@ -173,10 +176,17 @@ class PrefixSharingLM(TemplateLM):
         length, sampled = asked.pop("max_gen_toks"), asked.pop("do_sample")
         temperature, top_p = asked.pop("temperature", 1.0 if sampled else 0.0), asked.pop("top_p", 1.0)
         if asked:
-            raise UserError(f"generation settings {', '.join(asked)} are not offered; allowed: until, max_gen_toks, do_sample, temperature, top_p")
+            raise UserError(
+                f"generation settings {', '.join(asked)} are not offered; "
+                f"allowed: until, max_gen_toks, do_sample, temperature, top_p"
+            )
         if length >= self.max_length:
-            raise UserError(f"model {self.lm.name}: max_gen_toks {length} leaves no room in its context of {self.max_length}")
-        sampling = Sampling(max_new_tokens=length, temperature=temperature if sampled else 0.0, top_p=top_p, seed=self.seed)
+            raise UserError(
+                f"model {self.lm.name}: max_gen_toks {length} leaves no room in its context of {self.max_length}"
+            )
+        sampling = Sampling(
+            max_new_tokens=length, temperature=temperature if sampled else 0.0, top_p=top_p, seed=self.seed
+        )
         return Generation(sampling, tuple(stop for stop in stops if stop))
 
     def _stored(self, generation: Generation, contexts: list[list[int]]) -> list[str]:
@@ -191,14 +201,17 @@ class PrefixSharingLM(TemplateLM):
     def _generate(self, generation: Generation, contexts: list[list[int]]) -> list[str]:
         """Decode in stretches; a text that holds a stop string or has ended leaves the batch after its stretch."""
         ends = end_ids(self.lm)
+        length = generation.sampling.max_new_tokens
         generator = torch.Generator().manual_seed(generation.sampling.seed)
+        draws = torch.rand(len(contexts), length, generator=generator, dtype=torch.float64)
         written: list[list[int]] = [[] for _ in contexts]
         texts, running = [""] * len(contexts), list(range(len(contexts)))
-        length = generation.sampling.max_new_tokens
         for done in range(0, length, STRETCH):
             sampling = generation.sampling.model_copy(update={"max_new_tokens": min(STRETCH, length - done)})
             prompts = [contexts[row] + written[row] for row in running]
-            for row, (ids, _) in zip(running, decode(self.lm.model, prompts, sampling, ends=ends, generator=generator), strict=True):
+            stretch = draws[running, done : done + STRETCH]
+            decoded = decode(self.lm.model, prompts, sampling, draws=stretch, ends=ends)
+            for row, (ids, _) in zip(running, decoded, strict=True):
                 written[row] += ids
                 texts[row] = str(self.lm.tokenizer.decode(written[row], skip_special_tokens=True))
             running = [

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
+from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
 Message = dict[str, str]
@@ -76,7 +77,8 @@ def weights_location(spec: ModelSpec, home: Home) -> tuple[str, dict[str, Any]]:
 
 def load_tokenizer(spec: ModelSpec, home: Home) -> PreTrainedTokenizerBase:
     location, keywords = weights_location(spec, home)
-    tokenizer = AutoTokenizer.from_pretrained(location, **keywords)
+    with quiet_loading():
+        tokenizer = AutoTokenizer.from_pretrained(location, **keywords)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -91,9 +93,10 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     location, keywords = weights_location(spec, home)
     try:
         tokenizer = load_tokenizer(spec, home)
-        model = AutoModelForCausalLM.from_pretrained(
-            location, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **keywords
-        )
+        with quiet_loading():
+            model = AutoModelForCausalLM.from_pretrained(
+                location, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **keywords
+            )
     except OSError as error:
         raise UserError(
             f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; "

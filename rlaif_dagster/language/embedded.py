@@ -54,7 +54,8 @@ def ensure_embedded(package: Package, home: Home, progress: bool = True) -> Path
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not is_cached(package, home):
-            scratch = folder.parent / f".{folder.name}.scratch"  # ours alone under the lock: a killed call's is swept here
+            # one name for all callers: under the lock it is ours alone, and what a killed call left is swept away
+            scratch = folder.parent / f".{folder.name}.scratch"
             shutil.rmtree(scratch, ignore_errors=True)
             try:
                 wheel = _wheel_by_hand(package, home) or _download(package, home, scratch / "wheel", progress)
@@ -94,17 +95,22 @@ def _wheel_by_hand(package: Package, home: Home) -> Path | None:
 def _download(package: Package, home: Home, into: Path, progress: bool) -> Path:
     """The wheel by pip, with the user's own index settings; pip's bar goes to stderr, so stdout stays the caller's."""
     requirement = f"{package.name}=={package.version}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary=:all:", "--no-input"]
-    command += ["--retries=2", "--disable-pip-version-check", f"--progress-bar={'on' if progress else 'off'}"]
-    command += ["--dest", str(into), requirement]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += [
+        "--no-cache-dir",
+        "--retries=2",
+        "--disable-pip-version-check",
+        f"--progress-bar={'on' if progress else 'off'}",
+    ]
+    command += [f"--dest={into}", requirement]
     stdout = sys.__stderr__ if progress and sys.__stderr__ and sys.__stderr__.isatty() else subprocess.DEVNULL
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     found = sorted(into.glob(f"{_wheel_name(package)}*.whl"))
     if done.returncode or not found:
-        reason = _reason(done.stderr)
         raise UserError(
-            f"cannot fetch {requirement} from the package index ({reason}); connect to the network and try again, or run "
-            f"`pip download --no-deps {requirement}` on another machine and put the wheel into {home.cache / 'wheels'}"
+            f"cannot fetch {requirement} from the package index ({_reason(done.stderr)}); connect to the network and try "
+            f"again, or run `pip download --no-deps {requirement}` on another machine and put the wheel into "
+            f"{home.cache / 'wheels'}"
         )
     return found[0]
 
@@ -114,7 +120,7 @@ def _reason(errors: str) -> str:
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     if any("Retrying" in line for line in lines):
         return "no connection to the index"
-    return next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "pip failed without a word")
+    return next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "pip gave no reason")
 
 
 def _extract(package: Package, wheel: Path, into: Path) -> Path:
@@ -150,7 +156,7 @@ def _convert(gguf: Path, folder: Path, progress: bool) -> None:
 
     from rlaif_dagster.language.quiet import quiet_loading
 
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # this very stream: stderr is redirected below
     waiting = console.status(f"Converting {gguf.name} to safetensors, once") if progress else contextlib.nullcontext()
     # transformers draws its own bar over the tensors, unconditionally and to stderr
     with waiting, quiet_loading(), contextlib.redirect_stderr(io.StringIO()), atomic.new_folder(folder) as target:
@@ -159,7 +165,7 @@ def _convert(gguf: Path, folder: Path, progress: bool) -> None:
         quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = quantized.config
         if hasattr(config, "quantization_config"):
-            del config.quantization_config  # the weights are plain float32 now; save_pretrained refuses while it is there
+            del config.quantization_config  # the weights are plain float32; save_pretrained refuses while it is there
         with torch.device("meta"):
             model = type(quantized)(config)
         model.load_state_dict(quantized.state_dict(), assign=True)
@@ -170,8 +176,9 @@ def _convert(gguf: Path, folder: Path, progress: bool) -> None:
 
 
 def _check_turns(gguf: Path, tokenizer: object) -> None:
-    """A chat model's tokenizer must bring a chat template whose turns end with its end token: everything here is sampled
-    until that token, and padding must be a token of the vocabulary."""
+    """A tokenizer must bring a chat template whose answers end with its end token, because everything is sampled until
+    that token; padding falls back to it.
+    """
     template, eos = getattr(tokenizer, "chat_template", None), getattr(tokenizer, "eos_token", None)
     if not template or not eos:
         raise UserError(f"{gguf.name}: no chat template or no end token; a chat (instruct) model is needed")
@@ -197,7 +204,7 @@ def _snapshot(name: str, hub: Hub) -> Path:
     except GatedRepoError:
         reason = f"access is gated: accept the licence at {page} and set HF_TOKEN to a token of that account"
     except RepositoryNotFoundError:
-        reason = f"no such repository, or a private one: check field 'hub.repo', or set HF_TOKEN to a token with access to {page}"
+        reason = f"no such repository, or a private one: check field 'hub.repo', or set HF_TOKEN if {page} is private"
     except RevisionNotFoundError:
         reason = f"no revision {hub.revision!r} there: check field 'hub.revision' against {page}/commits"
     except (OSError, ValueError) as error:

@@ -1,12 +1,16 @@
 """Answers drawn from a causal language model: a batched decode loop over the model's own key-value cache.
 
-Why not `model.generate`: the result must not depend on how often a run was cut, and the same work must be cheap.
-- *Chunks.* Prompts are sorted by length and cut into chunks of at most `batch_size` whose members follow from content
-  alone. A chunk draws from its own random stream, seeded by the hash of its prompts and of the sampling settings, so
-  it comes out the same whether its neighbours were sampled now, before a kill, or by another worker; a prompt that is
-  added changes a few chunks near it in the order and leaves the rest alone.
+Why not `model.generate`: an answer must not depend on how often a run was cut or on which worker drew it, and the same
+work must be cheap.
+
+- *Chunks.* Prompts are sorted by length and content and cut into chunks of `batch_size`, whose members thus follow from
+  content alone. A finished chunk can be kept; what it holds does not depend on the other chunks.
+- *A random stream a row*, seeded by the hash of the prompt, of how often it was asked before, and of the recipe's seed.
+  A prompt added elsewhere, or another batch size, leaves a row's draws alone (its answer can change only where rounding
+  in another batch tips a draw that falls on the boundary between two tokens), and arms that answer the same prompts
+  share their draws, which takes noise out of their comparison.
 - *One prefix.* What all prompts of a chunk begin with (the system message and its exemplars, when revising) is computed
-  once, at batch size 1, and its keys and values are repeated.
+  once, at batch size 1, and its keys and values are repeated; likewise a prompt of which several samples are drawn.
 - *A shrinking batch.* Finished answers leave the batch.
 - The log-probability of an answer, at temperature 1, comes with it: no second pass.
 """
@@ -30,13 +34,15 @@ from rlaif_dagster.language.base_model import LanguageModel, Message
 from rlaif_dagster.spec.recipes import Sampling
 from rlaif_dagster.work import Chunks
 
+SAMPLING_VERSION = 1  # of what is drawn for the same prompts and settings; part of a chunk's key
 NUCLEUS = 256  # tokens among which a nucleus is sought before the whole vocabulary is sorted
 
 
 @dataclass(frozen=True)
 class Sampled:
     """One answer. `token_ids` and `tokens` include the end token where the answer ended (`finish_reason` stop); `text`
-    does not. `logprob` is the sum over those tokens in nats, untempered."""
+    does not. `logprob` is the sum over those tokens in nats, untempered.
+    """
 
     text: str
     token_ids: list[int]
@@ -47,12 +53,12 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Row:
-    """A place in the plan: which chat, which of its samples, and what it asks."""
+    """One answer to be drawn: its prompt, whose it is, and `repeat`, the number of rows with that prompt before it."""
 
+    ids: tuple[int, ...]
+    repeat: int
     chat: int
     sample: int
-    ids: tuple[int, ...]
-    repeat: int  # the how-manieth row with these ids: it tells equal prompts apart in what seeds a chunk
 
 
 def sample(
@@ -65,96 +71,77 @@ def sample(
 ) -> list[list[Sampled]]:
     """`sampling.samples` answers to every chat, in the order of `chats`.
 
-    `chunks` keeps finished chunks across a kill; its folder must belong to one set of weights (chunk keys cover prompts,
-    settings and the base revision, and cannot see a merged adapter). `progress` names a bar on stderr.
+    `chunks` keeps finished chunks across a kill; its folder must belong to one set of weights (a chunk's key covers its
+    prompts, the settings and the base revision, and cannot see a merged adapter). `progress` names a bar on stderr.
 
     Raises UserError when a prompt and its answer cannot fit the model's context.
     """
     prompts = [tuple(lm.prompt_ids(chat)) for chat in chats]
-    _check_lengths(lm, prompts, sampling)
-    answers: list[list[Sampled]] = [[] for _ in chats]
-    collected: dict[tuple[int, int], Sampled] = {}
+    _check_context(lm, prompts, sampling)
+    answers: list[dict[int, Sampled]] = [{} for _ in chats]
     plan = plan_chunks(prompts, sampling)
     with tqdm(total=sum(map(len, plan)), desc=progress, unit="answer", disable=None if progress else True) as bar:
         for rows in plan:
-            key = chunk_key(lm, rows, sampling)
-            found = _kept(chunks, key, lm, rows, sampling)
-            for row, answer in zip(rows, found, strict=True):
-                collected[row.chat, row.sample] = Sampled(**answer)
+            for row, found in zip(rows, _chunk(lm, rows, sampling, chunks), strict=True):
+                answers[row.chat][row.sample] = Sampled(**found)
             bar.update(len(rows))
-    for chat, inner in enumerate(answers):
-        inner.extend(collected[chat, number] for number in range(sampling.samples))
-    return answers
+    return [[by_number[number] for number in range(sampling.samples)] for by_number in answers]
 
 
 def plan_chunks(prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> list[list[Row]]:
-    """All rows (prompts x samples), sorted by length and content, cut into chunks of at most `batch_size`.
-
-    A cut falls after a row whose own hash says so once a chunk holds three quarters of `batch_size`, and at `batch_size`
-    at the latest. So after an insertion the cuts soon fall where they fell before (content-defined chunking), at the
-    price of chunks that are on average a seventh smaller than allowed.
-    """
-    seen: Counter[tuple[int, ...]] = Counter()
+    """All rows (prompts times samples) in order of length and content, cut into chunks of `batch_size`."""
+    asked: Counter[tuple[int, ...]] = Counter()
     rows = []
     for chat, ids in enumerate(prompts):
         for number in range(sampling.samples):
-            rows.append(Row(chat, number, ids, seen[ids]))
-            seen[ids] += 1
+            rows.append(Row(ids, asked[ids], chat, number))
+            asked[ids] += 1
     rows.sort(key=lambda row: (len(row.ids), row.ids, row.repeat))
-    least, divisor = -(-3 * sampling.batch_size // 4), max(1, sampling.batch_size // 8)
-    plan: list[list[Row]] = [[]]
-    for row in rows:
-        plan[-1].append(row)
-        full = len(plan[-1]) >= sampling.batch_size
-        if full or (len(plan[-1]) >= least and int(content_hash(row.ids, row.repeat), 16) % divisor == 0):
-            plan.append([])
-    return [chunk for chunk in plan if chunk]
+    return [rows[start : start + sampling.batch_size] for start in range(0, len(rows), sampling.batch_size)]
 
 
-def chunk_key(lm: LanguageModel, rows: Sequence[Row], sampling: Sampling) -> str:
-    """Hash of everything that decides a chunk's answers: prompts, settings, base weights."""
-    settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
-    return content_hash("sample", lm.spec.revision, lm.spec.dtype, settings, [[list(row.ids), row.repeat] for row in rows])
+def _chunk(lm: LanguageModel, rows: list[Row], sampling: Sampling, chunks: Chunks | None) -> list[dict[str, Any]]:
+    """The chunk's answers as JSON, kept or drawn now."""
 
-
-def _kept(
-    chunks: Chunks | None, key: str, lm: LanguageModel, rows: Sequence[Row], sampling: Sampling
-) -> list[dict[str, Any]]:
     def compute() -> list[dict[str, Any]]:
-        settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
-        seed = content_hash(*settings, [[list(row.ids), row.repeat] for row in rows])
-        generator = torch.Generator().manual_seed(int(seed, 16) % 2**63)
         ends = end_ids(lm)
-        decoded = decode(lm.model, [row.ids for row in rows], sampling, ends=ends, generator=generator)
+        draws = torch.stack([_draws(row, sampling) for row in rows])
+        decoded = decode(lm.model, [row.ids for row in rows], sampling, draws=draws, ends=ends)
         return [asdict(_sampled(lm, ids, logprob, ends)) for ids, logprob in decoded]
 
+    settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
+    content = [[row.ids, row.repeat] for row in rows]
+    key = content_hash("sample", SAMPLING_VERSION, lm.spec.revision, lm.spec.dtype, settings, content)
     return chunks.get_or_compute(key, compute) if chunks else compute()
 
 
+def _draws(row: Row, sampling: Sampling) -> torch.Tensor:
+    """The row's uniform random numbers [max_new_tokens], one a token, made on the CPU whatever the device."""
+    seed = int(content_hash(sampling.seed, row.ids, row.repeat), 16) % 2**63
+    return torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def _sampled(lm: LanguageModel, ids: list[int], logprob: float, ends: frozenset[int]) -> Sampled:
-    ended = bool(ids) and ids[-1] in ends
+    ended = ids[-1] in ends
     text = lm.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
     return Sampled(str(text), ids, len(ids), "stop" if ended else "length", logprob)
 
 
 def end_ids(lm: LanguageModel) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's and those that the model's generation config adds."""
+    """Tokens that end an answer: the tokenizer's end token and those that the model's generation config adds."""
     configured = getattr(lm.model.generation_config, "eos_token_id", None)
-    extra = configured if isinstance(configured, list) else [] if configured is None else [configured]
-    return frozenset({lm.end_id, *extra})
+    more = configured if isinstance(configured, list) else [] if configured is None else [configured]
+    return frozenset({lm.end_id, *more})
 
 
-def _check_lengths(lm: LanguageModel, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> None:
+def _check_context(lm: LanguageModel, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> None:
     limit = getattr(lm.model.config, "max_position_embeddings", None)
     longest = max(map(len, prompts), default=0)
     if limit and longest + sampling.max_new_tokens > limit:
         raise UserError(
-            f"model {lm.name}: a prompt of {longest} tokens and max_new_tokens {sampling.max_new_tokens} exceed its context "
-            f"of {limit}; shorten the prompt (or the constitution's exemplars) or lower max_new_tokens in the recipe"
+            f"model {lm.name}: a prompt of {longest} tokens and max_new_tokens {sampling.max_new_tokens} exceed its "
+            f"context of {limit}; shorten the prompt (or the exemplars in it), or lower max_new_tokens in the recipe"
         )
-
-
-# --- one chunk ---------------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -163,115 +150,127 @@ def decode(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
+    draws: torch.Tensor,
     ends: frozenset[int],
-    generator: torch.Generator,
 ) -> list[tuple[list[int], float]]:
-    """Answers to one batch of prompts (B lists of token ids, none empty): token ids and their summed log-probability.
+    """One batch: for each of B prompts (token ids, none empty) the answer's token ids and their summed log-probability.
 
-    All random numbers, one a row and step, are drawn from the CPU `generator` up front, so a row's draws depend neither on
-    which other rows have finished nor on the device.
+    `draws` [B, max_new_tokens] are uniform in [0, 1); greedy decoding ignores them. An answer ends with the first token
+    in `ends`, which it keeps, or after `max_new_tokens`.
     """
-    state = _Batch(model, prompts)
-    draws = torch.rand(sampling.max_new_tokens, len(prompts), generator=generator, dtype=torch.float64).to(model.device)
+    batch = _Batch(model, prompts)
+    draws = draws.to(model.device)
     stop = torch.tensor(sorted(ends), device=model.device)
     tokens: list[list[int]] = [[] for _ in prompts]
-    logprobs: list[float] = [0.0] * len(prompts)
+    logprobs = [0.0] * len(prompts)
     for step in range(sampling.max_new_tokens):
-        logits = state.logits.float()
-        chosen = choose(logits, sampling.temperature, sampling.top_p, draws[step, state.rows])
-        gained = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(1)
-        going = ~torch.isin(chosen, stop)
-        for row, token, gain, live in zip(
-            state.rows.tolist(), chosen.tolist(), gained.tolist(), state.live.tolist(), strict=True
-        ):
+        log_probabilities = batch.logits.float().log_softmax(1)
+        chosen = choose(log_probabilities, sampling.temperature, sampling.top_p, draws[batch.rows, step])
+        gained = log_probabilities.gather(1, chosen[:, None])[:, 0]
+        columns = (batch.rows, batch.live, chosen, gained)
+        for row, live, token, gain in zip(*(column.tolist() for column in columns), strict=True):
             if live:
                 tokens[row].append(token)
                 logprobs[row] += gain
-        state.live &= going
-        if step + 1 == sampling.max_new_tokens or not state.live.any():
+        batch.live &= ~torch.isin(chosen, stop)
+        if step + 1 == sampling.max_new_tokens or not batch.live.any():
             break
-        state.advance(chosen)
+        batch.advance(chosen)
     return list(zip(tokens, logprobs, strict=True))
 
 
-def choose(logits: torch.Tensor, temperature: float, top_p: float, draws: torch.Tensor) -> torch.Tensor:
-    """Next tokens [B] from float32 `logits` [B, V] by inverting the distribution function at `draws` [B] in [0, 1).
+def choose(log_probabilities: torch.Tensor, temperature: float, top_p: float, draws: torch.Tensor) -> torch.Tensor:
+    """Next tokens [B] from float32 `log_probabilities` [B, V], by inverting the distribution function at `draws` [B].
 
     Temperature 0 takes the likeliest token. With `top_p` below 1 only the smallest set of likeliest tokens whose
-    probability reaches `top_p` (the nucleus, arXiv 1904.09751) can be drawn.
+    probability, after the temperature, reaches `top_p` can be drawn (the nucleus, arXiv 1904.09751).
     """
     if temperature == 0:
-        return logits.argmax(1)
-    probabilities = (logits / temperature if temperature != 1 else logits).softmax(1)
-    if top_p < 1:
-        return _choose_in_nucleus(probabilities, top_p, draws)
-    return _invert(probabilities, draws)
+        return log_probabilities.argmax(1)
+    probabilities = log_probabilities.exp() if temperature == 1 else (log_probabilities / temperature).softmax(1)
+    return _invert(probabilities, draws) if top_p == 1 else _choose_in_nucleus(probabilities, top_p, draws)
 
 
 def _invert(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """First index whose cumulated probability exceeds the draw; never one of probability zero."""
-    cumulated = probabilities.cumsum(1, dtype=torch.float64)
-    found = torch.searchsorted(cumulated, (draws * cumulated[:, -1])[:, None], right=True)[:, 0]
-    return found.clamp_(max=probabilities.shape[1] - 1)
+    """First index whose cumulated probability exceeds the draw; never one of probability zero.
+
+    On CPU twenty times as fast as torch.multinomial, which makes a random number for every token of the vocabulary.
+    """
+    cumulated = probabilities.double().cumsum(1)
+    return torch.searchsorted(cumulated, (draws * cumulated[:, -1])[:, None], right=True)[:, 0]
 
 
 def _choose_in_nucleus(probabilities: torch.Tensor, top_p: float, draws: torch.Tensor) -> torch.Tensor:
-    """Among the `NUCLEUS` likeliest tokens where they hold the nucleus (nearly always), else among all, sorted."""
-    size = min(NUCLEUS, probabilities.shape[1])
-    likeliest, index = probabilities.topk(size, dim=1)
-    if size < probabilities.shape[1] and bool((likeliest.sum(1) < top_p).any()):
-        likeliest, index = probabilities.sort(dim=1, descending=True)
-    before = likeliest.cumsum(1, dtype=torch.float64) - likeliest
-    found = _invert(likeliest.masked_fill(before >= top_p, 0.0), draws)
-    return index.gather(1, found[:, None])[:, 0]
+    """Among a row's `NUCLEUS` likeliest tokens where they hold its nucleus, as they nearly always do; only the other rows
+    are sorted in full, which would take longer for all of them than the model's forward pass.
+    """
+    ordered, index = probabilities.topk(min(NUCLEUS, probabilities.shape[1]), dim=1)
+    chosen = _draw_in_order(ordered, index, top_p, draws)
+    wide = (ordered.sum(1) < top_p).nonzero()[:, 0]
+    if len(wide):
+        ordered, index = probabilities[wide].sort(dim=1, descending=True)
+        chosen[wide] = _draw_in_order(ordered, index, top_p, draws[wide])
+    return chosen
+
+
+def _draw_in_order(ordered: torch.Tensor, index: torch.Tensor, top_p: float, draws: torch.Tensor) -> torch.Tensor:
+    """Tokens [B] from probabilities in descending order [B, K], whose tokens are `index` [B, K], cut to the nucleus."""
+    before = ordered.double().cumsum(1) - ordered
+    return index.gather(1, _invert(ordered.masked_fill(before >= top_p, 0.0), draws)[:, None])[:, 0]
 
 
 class _Batch:
-    """The rows of a chunk that are still being decoded: cache, mask and last logits [B, V].
+    """The rows of a chunk that are still decoded: their cache, mask, positions and last logits [B, V].
 
-    `rows` [B] are their numbers in the chunk, `live` [B] says which have not met an end token: a finished row stays, and
-    costs, until a quarter of the batch has finished and the cache is compacted once for all of them.
+    `rows` [B] are their numbers in the chunk. `live` [B] says which have not met an end token: a finished row stays
+    until a quarter of the batch has finished, and the cache is then compacted once for all of them.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         self.model = model
-        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        self.keywords: dict[str, Any] = {"use_cache": True}
+        if "logits_to_keep" in inspect.signature(model.forward).parameters:
+            self.keywords["logits_to_keep"] = 1
         device = model.device
         self.rows = torch.arange(len(prompts), device=device)
         self.live = torch.ones(len(prompts), dtype=torch.bool, device=device)
         self.cache = DynamicCache(config=model.config)
-        prefix = _common_prefix(prompts) if _plain(self.cache) else 0
+        distinct = list(dict.fromkeys(tuple(ids) for ids in prompts))
+        prefix = _common_prefix(distinct) if _keeps_all(self.cache) else 0
         if prefix:
-            self._forward(torch.tensor([list(prompts[0][:prefix])], device=device), None, None)
-            self.cache.batch_repeat_interleave(len(prompts))
-        rest = [list(ids[prefix:]) for ids in prompts]
-        width = max(map(len, rest))
-        # padding is on the left of what is not shared: positions count real tokens only, and the mask hides the rest
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in rest], device=device)
-        seen = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rest], device=device)
-        self.mask = torch.cat([torch.ones(len(prompts), prefix, dtype=seen.dtype, device=device), seen], dim=1)
+            self._forward(torch.tensor([distinct[0][:prefix]], device=device))
+            self._keep(torch.zeros(len(distinct), dtype=torch.long, device=device))
+        # Padding goes to the left of what is not shared; positions count real tokens only and the mask hides the rest.
+        width = max(map(len, distinct)) - prefix
+        padded = [(0,) * (prefix + width - len(ids)) + ids[prefix:] for ids in distinct]
+        real = [[1] * prefix + [0] * (prefix + width - len(ids)) + [1] * (len(ids) - prefix) for ids in distinct]
+        mask = torch.tensor(real, device=device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix:]
+        logits = self._forward(torch.tensor(padded, device=device), mask, positions)
+        place = {ids: number for number, ids in enumerate(distinct)}
+        index = torch.tensor([place[tuple(ids)] for ids in prompts], device=device)
+        self._keep(index)
+        self.mask, self.logits = mask[index], logits[index]
         self.position = self.mask.sum(1)  # [B], of the next token
-        positions = (self.mask.cumsum(1) - 1).clamp_(min=0)[:, prefix:]
-        self.logits = self._forward(ids, self.mask, positions)
 
     def _forward(
-        self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor | None
+        self, ids: torch.Tensor, mask: torch.Tensor | None = None, positions: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """Logits [B, V] after the last token of `ids` [B, T]; the cache grows by T."""
         output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            **self.last_only,
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, **self.keywords
         )
         return output.logits[:, -1]
 
+    def _keep(self, index: torch.Tensor) -> None:
+        """Make row n of the cache what row index[n] was; fewer rows or more (every kind of layer can be reordered so)."""
+        self.cache.reorder_cache(index)
+
     def advance(self, chosen: torch.Tensor) -> None:
         """Feed the chosen tokens [B]; finished rows are dropped first when they are many."""
-        if (~self.live).sum() * 4 >= self.live.numel():
+        if int(self.live.sum()) * 4 <= len(self.live) * 3:
             keep = self.live.nonzero()[:, 0]
-            self.cache.batch_select_indices(keep)
+            self._keep(keep)
             self.rows, self.live, self.mask = self.rows[keep], self.live[keep], self.mask[keep]
             self.position, chosen = self.position[keep], chosen[keep]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(chosen), 1)], dim=1)
@@ -279,16 +278,15 @@ class _Batch:
         self.position = self.position + 1
 
 
-def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Length of what all prompts begin with; at least one token of every prompt is left out of it."""
-    low, high = min(prompts, key=tuple), max(prompts, key=tuple)  # the extremes in order differ first where any two do
-    length = 0
-    while length < min(len(low), len(high)) - 1 and low[length] == high[length]:
-        length += 1
-    return min(length, min(map(len, prompts)) - 1)
+    longest = min(map(len, prompts)) - 1
+    low, high = min(prompts), max(prompts)  # whatever two prompts differ, these two differ at least as early
+    return next((place for place in range(longest) if low[place] != high[place]), longest)
 
 
-def _plain(cache: DynamicCache) -> bool:
-    """True when every layer keeps all its keys and values. A sliding window counts cache slots, so the padding between
-    prefix and rest would push real tokens out of it; recurrent states cannot be told apart from padding at all."""
+def _keeps_all(cache: DynamicCache) -> bool:
+    """True when every layer keeps all its keys and values. A sliding window counts slots of the cache, so padding
+    between prefix and rest would push real tokens out of it; a recurrent state cannot skip padding at all.
+    """
     return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)

@@ -5,12 +5,14 @@ the same constitution, the same question before each of its answers. Here all to
 each node of the tree is computed exactly once. The nodes are laid out in depth-first order and cut into rows of fixed
 length; a row attends to its own ancestors in the row and to the keys and values of the path above it, through an
 explicit mask (tree attention, as in SpecInfer, arXiv 2305.09781). Depth-first order makes this simple: whatever a later
-row still needs of the earlier ones is the single path above its first node, and node `a` is an ancestor of node `n` just when
-`a <= n < end(a)`, with `end(a)` the first node after a's subtree. Rows are full: no padding, and no copy of a cache per answer.
+row still needs of the earlier ones is the single path above its first node, and node `a` is an ancestor of node `n`
+just when `a <= n < end(a)`, with `end(a)` the first node after a's subtree. Rows are full: no padding, and no copy of a
+cache per answer.
 
-Logits are computed where a continuation is predicted and nowhere else; their log-softmax is taken in float32. The numbers equal
-a plain forward pass over `context + continuation` up to rounding. Models that this layout does not fit (recurrent layers, attention
-windows shorter than a sequence, positions that depend on the length) are scored by plain padded passes.
+Logits are computed where a continuation is predicted and nowhere else; their log-softmax is taken in float32. The
+numbers equal a plain forward pass over `context + continuation` up to rounding. Models that this layout does not fit
+(recurrent layers, attention windows shorter than a sequence, positions that depend on the length) are scored by plain
+padded passes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from rlaif_dagster.hashing import content_hash
@@ -39,8 +41,8 @@ ROW_TOKENS_ACCELERATOR = 2048
 
 @dataclass(frozen=True)
 class Scored:
-    """One continuation: the sum of its tokens' log-probabilities (nats), whether greedy decoding would have produced it,
-    and how many tokens it has."""
+    """One continuation: the sum of its tokens' log-probabilities (nats), whether greedy decoding would have produced
+    it, and how many tokens it has."""
 
     logprob: float
     greedy: bool
@@ -57,9 +59,9 @@ def score(
 ) -> list[Scored]:
     """Score each `(context ids, continuation ids)`, in the order asked.
 
-    `batch_tokens` bounds the tokens of one forward pass; it changes speed and memory, and numbers by rounding only. With
-    `chunks` (in a folder that is the model's own) finished parts are kept and found again; with `progress` a bar of that name shows them.
-    Raises ValueError for an empty context: a first token has no probability without one.
+    `batch_tokens` bounds the tokens of one forward pass; it changes speed and memory, and numbers by rounding only.
+    With `chunks` (in a folder that is the model's own) finished parts are kept and found again; with `progress` a bar
+    of that name shows them. Raises ValueError for an empty context: a first token has no probability without one.
     """
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     places = []
@@ -69,7 +71,7 @@ def score(
         places.append(unique.setdefault(((*context, *continuation), len(context)), len(unique)))
     results: list[Scored] = [Scored(0.0, True, 0)] * len(unique)
     keyed = sorted((key, place) for key, place in unique.items() if len(key[0]) > key[1])
-    with tqdm(total=len(keyed), desc=progress, unit="answer", disable=progress is None) as bar:
+    with tqdm(total=len(keyed), desc=progress, unit="answer", disable=None if progress else True) as bar:
         for part in _parts([key for key, _ in keyed]):
             asked = [key for key, _ in keyed[part]]
             for (_, place), scored in zip(keyed[part], _score_part(lm, asked, batch_tokens, chunks), strict=True):
@@ -110,13 +112,16 @@ def _score_part(lm: LanguageModel, keys: list[Key], batch_tokens: int, chunks: C
         method = _by_tree if _fits_tree(lm.model, max(len(sequence) for sequence, _ in keys)) else _by_padding
         return method(lm.model, keys, max(1, min(batch_tokens, limit)))
 
-    stored = compute() if chunks is None else chunks.get_or_compute(content_hash("score", SCORING_VERSION, keys), compute)
+    stored = (
+        compute() if chunks is None else chunks.get_or_compute(content_hash("score", SCORING_VERSION, keys), compute)
+    )
     return [Scored(value, greedy, len(ids) - start) for (value, greedy), (ids, start) in zip(stored, keys, strict=True)]
 
 
 def _fits_tree(model: PreTrainedModel, longest: int) -> bool:
-    """Whether an explicit mask and explicit positions say all there is to a token's place: attention layers only, no window
-    shorter than the longest sequence, rotary frequencies that do not change with the length, a mask that is not ignored."""
+    """Whether an explicit mask and explicit positions say all there is to a token's place: attention layers only, no
+    window shorter than the longest sequence, rotary frequencies that do not change with the length, a mask that is not
+    ignored."""
     config = model.config.get_text_config(decoder=True)
     accepted = inspect.signature(model.forward).parameters
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -135,8 +140,8 @@ def _fits_tree(model: PreTrainedModel, longest: int) -> bool:
 class _Tree:
     """The prefix tree of the sequences without their last tokens (which are predicted, never read), depth first.
 
-    Per node: token, depth (its position), end (the first node after its subtree). Per prediction, sorted by node: the node that
-    predicts, the token predicted, the sequence it belongs to. All int64 arrays.
+    Per node: token, depth (its position), end (the first node after its subtree). Per prediction, sorted by node: the
+    node that predicts, the token predicted, the sequence it belongs to. All int64 arrays.
     """
 
     tokens: np.ndarray
@@ -214,7 +219,8 @@ def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _predictions(logits: torch.Tensor, rows: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each (row of `logits` [n, vocabulary], token): its float32 log-probability, and whether it is the likeliest."""
+    """For each (row of `logits` [n, vocabulary], token): its float32 log-probability, and whether it is the
+    likeliest."""
     at, token = torch.as_tensor(rows, device=logits.device), torch.as_tensor(tokens, device=logits.device)
     log_normalizer = torch.logsumexp(logits.float(), dim=-1)
     values = logits[at, token].float() - log_normalizer[at]

@@ -1,19 +1,19 @@
 """Learning curves: which recorded metrics a reader should see, and the series behind them.
 
-TRL and our PPO name metrics their own way (`rewards/margins`, `eval_loss`); a panel lists the names that it accepts, the
-first that was recorded wins, and a name that starts with `eval_` is the same quantity on held-out pairs.
+TRL and our PPO name metrics their own way (`rewards/margins`, `kl_reference`); a panel lists the names that it accepts, and
+the first that was recorded wins. Behind the prefix `eval_` or `held_out_` the same quantity was measured on held-out data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 MAX_POINTS = 200  # a curve's: more cannot be seen at its size, and the page stays small
-_HELD_OUT = "eval_"
+_HELD_OUT = ("eval_", "held_out_")
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,16 @@ PANELS = (
     Panel("reward", "Reward model loss", ("loss",), "0.69 is a coin toss"),
     Panel("reward", "Reward model accuracy", ("accuracy",), "share of pairs scored the right way round"),
     Panel("dpo", "DPO loss", ("loss",), "0.69 is where it starts without an added term"),
-    Panel("dpo", "DPO margin", ("rewards/margins", "margin", "margins"), "how far chosen is ahead of rejected", zero=True),
+    Panel(
+        "dpo", "DPO margin", ("rewards/margins", "margin", "margins"), "how far chosen is ahead of rejected", zero=True
+    ),
     Panel("dpo", "DPO accuracy", ("rewards/accuracies", "accuracy"), "share of pairs ranked the right way round"),
-    Panel("ppo", "PPO reward", ("reward", "score", "scores", "reward_mean"), "reward model's score of an answer"),
-    Panel("ppo", "PPO KL", ("kl", "kl_reference", "kl_ref"), "nats an answer from the start; runaway means reward hacking", zero=True),
-    Panel("ppo", "PPO entropy", ("entropy",), "nats a token; near zero, the policy has collapsed"),
-    Panel("ppo", "PPO answer length", ("length", "tokens", "response_length", "mean_length"), "tokens"),
+    Panel("ppo", "PPO reward", ("reward", "score", "scores"), "reward model's score of an answer"),
+    Panel("ppo", "PPO KL", ("kl_reference", "kl"), "nats an answer from the start; high: reward hacking", zero=True),
+    Panel("ppo", "PPO entropy", ("entropy",), "nats a token; near zero: collapse"),
+    Panel("ppo", "PPO answer length", ("response_length", "length"), "tokens"),
+    Panel("ppo", "PPO answers that end", ("eos_rate",), "share within the token limit"),
+    Panel("ppo", "PPO distinct answers", ("distinct",), "share of a batch; falling: collapse"),
 )
 
 
@@ -65,14 +69,17 @@ def panels(metrics: pd.DataFrame) -> list[tuple[Panel, list[Curve]]]:
     out = []
     for panel in PANELS:
         of_arm = metrics[metrics["arm"] == panel.arm]
-        recorded = set(of_arm["name"])
-        name = next((name for name in panel.names if {name, _HELD_OUT + name} & recorded), None)
-        if name is not None:
-            out.append((panel, [*_curves(of_arm, name, held_out=False), *_curves(of_arm, _HELD_OUT + name, held_out=True)]))
-    return [(panel, curves) for panel, curves in out if curves]
+        held_out_names = [prefix + name for name in panel.names for prefix in _HELD_OUT]
+        curves = [*_curves(of_arm, panel.names, held_out=False), *_curves(of_arm, held_out_names, held_out=True)]
+        if curves:
+            out.append((panel, curves))
+    return out
 
 
-def _curves(of_arm: pd.DataFrame, name: str, *, held_out: bool) -> Iterable[Curve]:
+def _curves(of_arm: pd.DataFrame, names: Sequence[str], *, held_out: bool) -> Iterable[Curve]:
+    """The curves of the first of `names` that was recorded, one a seed."""
+    recorded = set(of_arm["name"])
+    name = next((name for name in names if name in recorded), None)
     rows = of_arm[(of_arm["name"] == name) & np.isfinite(of_arm["value"].astype(float))].sort_values("step")
     for _, of_seed in rows.groupby("seed", dropna=False):
         steps, values = _thinned(of_seed["step"].astype(int).tolist(), of_seed["value"].astype(float).tolist())

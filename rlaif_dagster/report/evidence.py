@@ -138,7 +138,7 @@ def _share(values: pd.Series) -> Estimate:
     if values.isin([0.0, 1.0]).all():
         low, high = wilson(int(values.sum()), n)
     else:
-        low, high = bootstrap_mean(values.to_numpy(), SEED)
+        _, low, high = bootstrap_mean(values.to_numpy(), SEED)
     return Estimate(mean, float(low), float(high), n)
 
 
@@ -163,5 +163,7 @@ def _wins(head_to_head: pd.DataFrame) -> dict[tuple[str, str], WinRate]:
 
 def _seeds(*frames: pd.DataFrame) -> dict[str, int]:
     """How many training seeds each arm was evaluated with."""
-    seeds = pd.concat([frame[["arm", "seed"]] for frame in frames if not frame.empty] or [pd.DataFrame(columns=["arm", "seed"])])
+    seeds = pd.concat(
+        [frame[["arm", "seed"]] for frame in frames if not frame.empty] or [pd.DataFrame(columns=["arm", "seed"])]
+    )
     return {str(arm): int(rows["seed"].nunique()) for arm, rows in seeds.groupby("arm")}

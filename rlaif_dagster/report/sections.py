@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, in_order, label
@@ -15,6 +16,11 @@ from rlaif_dagster.report.tables import HUMAN
 VERDICTS = ("a", "b", "tie", "refused", "unparseable", "error")
 FAILED = ("refused", "unparseable", "error")
 SAMPLED_PAIRS = 4
+
+CATEGORIES = {
+    "factual": "Factual questions", "thought_experiment": "Thought experiments", "adversarial": "Adversarial prompts",
+    "instruction": "Instructions",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,25 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """What an asset was made from; `replaced` when that asset has been made again with another content since."""
+
+    asset: str
+    version: str
+    anchor: str
+    replaced: bool
+
+
+@dataclass(frozen=True)
 class Materialized:
-    """One row of the lineage table; `upstream` is (asset, partition, version, anchor or empty)."""
+    """One row of the lineage table."""
 
     anchor: str
     asset: str
     partition: str
     data_version: str
     code_version: str
-    upstream: tuple[tuple[str, str, str, str], ...]
+    upstream: tuple[Parent, ...]
     started_at: str
     duration: str
     cost: str
@@ -67,13 +83,24 @@ def side_by_side(qualitative: pd.DataFrame, prompts: pd.DataFrame) -> list[Asked
             own = rows[rows["arm"] == arm].to_dict("records")
             own.sort(key=lambda row: row["grader"] == HUMAN)
             grades = tuple(
-                (str(row["grader"]), _grade(row["alignment_grade"]), _grade(row["correctness_grade"]), _text(row["rationale"]))
+                (
+                    str(row["grader"]),
+                    _grade(row["alignment_grade"]),
+                    _grade(row["correctness_grade"]),
+                    _text(row["rationale"]),
+                )
                 for row in own
             )
             answers.append(Answer(arm, _text(own[0]["response"]), grades))
         expected = _strings(references.get(prompt_id))
         out.append(Asked(str(prompt_id), str(category), _text(rows["prompt"].iloc[0]), expected, tuple(answers)))
-    return out
+    places = {category: place for place, category in enumerate(CATEGORIES)}
+    return sorted(out, key=lambda one: places.get(one.category, len(places)))
+
+
+def category_name(category: str) -> str:
+    """Heading of a category of prompts; a category of the user's own keeps its name."""
+    return CATEGORIES.get(category, category.replace("_", " ").capitalize())
 
 
 def agreement_rows(agreement: pd.DataFrame) -> list[dict[str, str | bool]]:
@@ -121,35 +148,58 @@ def trained_rows(models: pd.DataFrame) -> list[dict[str, str]]:
     rows = sorted(models.to_dict("records"), key=lambda row: (order.get(row["arm"], 9), row["seed"]))
     return [
         {
-            "arm": label(row["arm"]), "seed": f"{row['seed']}", "start": label(str(row["start"])), "tokens": f"{int(row['tokens']):,}",
-            "duration": duration(row["seconds"]), "memory": _gigabytes(row["peak_memory_bytes"]),
-            "digest": short(row["digest"]), "recipe": short(row["recipe_hash"]),
+            "arm": label(row["arm"]),
+            "seed": str(row["seed"]),
+            "start": label(str(row["start"])),
+            "tokens": f"{int(row['tokens']):,}",
+            "duration": duration(row["seconds"]),
+            "memory": _gigabytes(row["peak_memory_bytes"]),
+            "digest": short(row["digest"]),
+            "recipe": short(row["recipe_hash"]),
         }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def lineage_rows(lineage: pd.DataFrame) -> list[Materialized]:
-    """The latest materialization of each asset and partition, parents before children."""
-    newest = lineage.sort_values("started_at").drop_duplicates(["asset", "partition"], keep="last")
-    records = {(str(row["asset"]), _text(row["partition"])): row for row in newest.to_dict("records")}
-    anchors = {key: anchor(*key) for key in records}
-    parents = {key: [(up["asset"], _text(up["partition"])) for up in _items(row["upstream"])] for key, row in records.items()}
+    """The latest materialization of each asset and partition behind the report, parents before children."""
+    records = {(str(row["asset"]), _text(row["partition"])): row for row in _newest(lineage).to_dict("records")}
+    parents = {key: [_key(parent) for parent in _items(row["upstream"])] for key, row in records.items()}
     out = []
     for key in _parents_first(parents):
         row = records[key]
-        upstream = tuple(
-            (up["asset"], _text(up["partition"]), short(up["version"]), anchors.get((up["asset"], _text(up["partition"])), ""))
-            for up in _items(row["upstream"])
-        )
         started = "" if pd.isna(row["started_at"]) else pd.Timestamp(row["started_at"]).strftime("%Y-%m-%d %H:%M")
         out.append(
             Materialized(
-                anchors[key], *key, short(row["data_version"]), short(row["code_version"]), upstream, started,
-                duration(row["seconds"]), _money(row["cost_usd"]),
+                anchor=anchor(*key),
+                asset=key[0],
+                partition=key[1],
+                data_version=short(row["data_version"]),
+                code_version=short(row["code_version"]),
+                upstream=tuple(_parent(parent, records) for parent in _items(row["upstream"])),
+                started_at=started,
+                duration=duration(row["seconds"]),
+                cost=_money(row["cost_usd"]),
             )
-        )  # fmt: skip
+        )
     return out
+
+
+def _newest(lineage: pd.DataFrame) -> pd.DataFrame:
+    """The last record of each asset and partition, without what only gathers: the report itself and `results`."""
+    behind = lineage[~lineage["asset"].isin(["report", "results"])]
+    return behind.sort_values("started_at").drop_duplicates(["asset", "partition"], keep="last")
+
+
+def _key(parent: dict[str, Any]) -> tuple[str, str]:
+    return str(parent["asset"]), _text(parent["partition"])
+
+
+def _parent(parent: dict[str, Any], records: dict[tuple[str, str], dict[Any, Any]]) -> Parent:
+    key = _key(parent)
+    known = key in records
+    replaced = known and records[key]["data_version"] != parent["version"]
+    return Parent(key[0], short(parent["version"]), anchor(*key) if known else "", replaced)
 
 
 def _parents_first(parents: dict[tuple[str, str], list[tuple[str, str]]]) -> list[tuple[str, str]]:
@@ -182,7 +232,7 @@ def sources(rows: Sequence[Materialized], assets: Iterable[str]) -> list[Materia
 
 def spent(lineage: pd.DataFrame) -> tuple[str, str]:
     """Total time and judge's price of the latest materializations."""
-    newest = lineage.sort_values("started_at").drop_duplicates(["asset", "partition"], keep="last")
+    newest = _newest(lineage)
     return duration(float(newest["seconds"].fillna(0).sum())), _money(float(newest["cost_usd"].fillna(0).sum()))
 
 
@@ -222,7 +272,8 @@ def _text(value: Any) -> str:
 
 
 def _items(value: Any) -> list[Any]:
-    return [] if value is None or (isinstance(value, float) and pd.isna(value)) else list(value)
+    """The elements of a list column's value, whichever kind of list or null the reader of the table made of it."""
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else []
 
 
 def _strings(value: Any) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +27,8 @@ _NAMES = {
 _CHANCE = {"pku_saferlhf": 0.5, "mmlu": 0.25, "hellaswag": 0.25}
 
 _METRICS = {"acc": "accuracy", "acc_norm": "accuracy, length-normalized"}
+
+_MODES = {"mc1": "share whose best answer is picked", "mc2": "probability given to the true answers"}
 
 _MODE = re.compile(r"_(mc[12])(?:_|$)")  # of TruthfulQA, in the task's name or in the metric's
 
@@ -88,12 +89,16 @@ def _suite(task: str, metric: str, rows: pd.DataFrame, items: pd.DataFrame, metr
     name = name_of(task)
     spoken = _METRICS.get(metric, metric)
     if mode := _MODE.search(f"{task}_{metric}"):
-        spoken = mode[1].upper()
-        name = f"{name} {spoken}"
+        spoken = _MODES[mode[1]]
+        name = f"{name} {mode[1].upper()}"
     elif metric == "acc" and "acc_norm" in metrics:
         name = f"{name}, unnormalized"
     fewshot = rows["fewshot"].dropna()
-    shots = f"{int(fewshot.iloc[0])} examples in context" if len(fewshot) and int(fewshot.iloc[0]) else "no examples in context"
+    shots = (
+        f"{int(fewshot.iloc[0])} examples in context"
+        if len(fewshot) and int(fewshot.iloc[0])
+        else "no examples in context"
+    )
     n = min((estimate.n for estimate in estimates.values()), default=0)
     return Suite(
         key=f"{task}:{metric}",
@@ -112,7 +117,7 @@ def _estimate(task: str, rows: pd.DataFrame) -> Estimate:
     whole = rows[rows["task"] == task]
     if len(whole):
         mean = whole[["value", "ci_low", "ci_high"]].astype(float).mean()
-        return Estimate(mean["value"], mean["ci_low"], mean["ci_high"], _smallest(whole["n"]))
+        return Estimate(mean["value"], mean["ci_low"], mean["ci_high"], int(whole["n"].min()))
     by_seed = [_pooled(of_seed) for _, of_seed in rows.groupby("seed")]
     count = len(by_seed)
     return Estimate(
@@ -129,10 +134,6 @@ def _pooled(subjects: pd.DataFrame) -> Estimate:
     value = float((weights * subjects["value"]).sum())
     error = math.sqrt(float(((weights * subjects["stderr"].astype(float)) ** 2).sum()))
     return Estimate(value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), int(subjects["n"].sum()))
-
-
-def _smallest(counts: Iterable[object]) -> int:
-    return min((int(str(count)) for count in counts if not pd.isna(count)), default=0)  # type: ignore[call-overload]
 
 
 def _own_items(rows: pd.DataFrame, items: pd.DataFrame, *, sole: bool) -> pd.DataFrame:

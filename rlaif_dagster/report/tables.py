@@ -63,23 +63,20 @@ def key_numbers(evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> list[
 
 
 def _measure_row(group: str, measure: Measure) -> Row:
-    cells = []
+    cells: list[Cell | None] = []
     for arm in ARMS:
-        difference = measure.differences.get((arm, "base"))
         estimate = measure.estimates.get(arm)
-        cells.append(estimate and Cell(estimate.share, _between(estimate), difference.sign() if difference else 0))
+        difference = measure.differences.get((arm, "base"))
+        sign = difference.sign() if difference else 0
+        cells.append(Cell(estimate.share, estimate.share_range, sign) if estimate else None)
     return Row(group, measure.name, tuple(cells))
-
-
-def _between(estimate: Estimate) -> str:
-    return estimate.share_range
 
 
 def _wins_row(evidence: Evidence) -> Row:
     cells: list[Cell | None] = []
     for arm in ARMS:
         wins = evidence.wins.get((arm, "base"))
-        cells.append(wins and Cell(wins.rate.share, _between(wins.rate), wins.rate.sign(0.5)))
+        cells.append(Cell(wins.rate.share, wins.rate.share_range, wins.rate.sign(0.5)) if wins else None)
     return Row("Judge, head to head", "win rate against base", tuple(cells))
 
 
@@ -88,7 +85,7 @@ def _controlled_row(evidence: Evidence) -> Row:
     cells = [
         Cell(percent(win.length_controlled)) if win and win.length_controlled is not None else None for win in wins
     ]
-    return Row("Judge, head to head", "the same at equal length", tuple(cells))
+    return Row("Judge, head to head", "at equal length", tuple(cells))
 
 
 def _grade_row(qualitative: pd.DataFrame, column: str, name: str) -> Row:
@@ -119,7 +116,7 @@ def difference_rows(measures: Sequence[Measure]) -> list[tuple[str, list[Cell | 
     for measure in measures:
         found = [measure.differences.get(pair) for pair in PAIRS]
         if any(found):
-            out.append((measure.name, [one and _points(one) for one in found]))
+            out.append((measure.name, [_points(one) if one else None for one in found]))
     return out
 
 
@@ -144,7 +141,9 @@ def _contest(evidence: Evidence, arm: str, other: str) -> Contest | None:
         return None
     controlled = "" if wins.length_controlled is None else percent(wins.length_controlled)
     counts = f"{wins.wins} won, {wins.losses} lost, {wins.ties} tied"
-    return Contest(wins.rate.value, wins.rate.share, wins.rate.share_range, counts, controlled, bool(wins.rate.sign(0.5)))
+    return Contest(
+        wins.rate.value, wins.rate.share, wins.rate.share_range, counts, controlled, bool(wins.rate.sign(0.5))
+    )
 
 
 def missing_parts(adherence: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -156,7 +155,7 @@ def missing_parts(adherence: pd.DataFrame) -> tuple[list[str], list[tuple[str, l
         return arms, []
     totals = rows.groupby("arm").size()
     counts = rows.groupby(["missing", "arm"]).size()
-    parts = [str(part) for part in reasons.value_counts(sort=True).index]
+    parts = sorted(set(reasons), key=lambda part: (-int((reasons == part).sum()), part))
     return arms, [
         (part, [percent(counts.get((part, arm), 0) / totals[arm]) for arm in arms]) for part in parts
     ]  # fmt: skip

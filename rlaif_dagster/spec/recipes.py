@@ -71,7 +71,7 @@ class Optimization(Spec):
     batch_size: int = Field(default=8, gt=0, description="examples a micro-batch")
     gradient_accumulation: int = Field(default=1, gt=0)
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
-    lr_scheduler: str = "linear"
+    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=512, gt=0, description="tokens of prompt and answer; longer examples are left out, and counted")
     max_examples: int | None = Field(default=None, gt=0, description="the first N by content hash; all when absent")
@@ -117,14 +117,15 @@ class Ppo(Spec):
     updates: int = Field(default=12, gt=0, description="rollout batches")
     rollout_batch: int = Field(default=16, gt=0, description="episodes an update")
     minibatches: int = Field(default=2, gt=0, description="optimizer steps an epoch over the rollout batch")
-    micro_batch: Annotated[int, NOT_MEANING] = Field(default=16, gt=0, description="episodes a forward pass; memory, not result")
+    micro_batch: Annotated[int, NOT_MEANING] = Field(default=4, gt=0, description="episodes a forward pass; memory, not result")
     epochs: int = Field(default=2, gt=0, description="passes over a rollout batch")
     learning_rate: float = Field(default=2e-4, gt=0)
     value_learning_rate: float = Field(default=1e-3, gt=0)
     warmup_updates: int = Field(default=1, ge=0)
+    lr_scheduler: Literal["constant", "linear"] = Field(default="linear", description="after the warm-up; linear falls towards zero")
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=64, gt=0)
-    max_prompt_tokens: int = Field(default=256, gt=0)
+    max_prompt_tokens: int = Field(default=256, gt=0, description="longer prompts are left out")
     temperature: float = Field(default=1.0, gt=0)
     gamma: float = Field(default=1.0, gt=0, le=1)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
@@ -133,16 +134,28 @@ class Ppo(Spec):
     value_coefficient: float = Field(default=0.1, ge=0)
     kl_coefficient: float = Field(default=0.05, ge=0)
     kl_estimator: Literal["k1", "k3"] = "k1"
+    kl_target: float | None = Field(default=None, gt=0, description="nats a response; steers the coefficient, which is fixed when absent")
     max_kl: float = Field(default=30.0, gt=0, description="nats a response, mean over a batch, above which training stops")
     missing_eos_penalty: float = Field(default=1.0, ge=0, description="taken off the score of an answer that never ends")
     whiten_advantages: bool = True
-    normalize_reward: bool = Field(default=True, description="subtract the mean and divide by the deviation of the reward on training answers")
+    normalize_reward: bool = Field(default=True, description="subtract the mean of the first rollout's scores and divide by their deviation")
+    held_out_prompts: int = Field(default=16, gt=0, description="training prompts kept for choosing the checkpoint (at most a quarter of them)")
+    evaluate_updates: int = Field(default=4, gt=0, description="updates between greedy evaluations on the held-out prompts")
+    min_entropy: float = Field(default=0.05, ge=0, description="nats a token, below which identical answers count as a collapse")
+    min_distinct: float = Field(default=0.5, ge=0, le=1, description="share of different held-out answers, below which a policy without entropy has collapsed")
+    min_eos_share: float = Field(default=0.5, ge=0, le=1, description="of the start's rate of ended answers, below which a policy has collapsed")
     save_updates: Annotated[int, NOT_MEANING] = Field(default=2, gt=0, description="updates between checkpoints in work/")
 
     @model_validator(mode="after")
     def _divides(self) -> Ppo:
         if self.rollout_batch % self.minibatches:
             raise ValueError(f"minibatches {self.minibatches} must divide rollout_batch {self.rollout_batch}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_dropout(self) -> Ppo:
+        if self.lora.dropout:
+            raise ValueError(f"lora.dropout {self.lora.dropout} must be 0: with dropout the ratio of new to old policy is noise")
         return self
 
 
@@ -162,6 +175,9 @@ class Benchmark(Spec):
     task: str = Field(description="a task of this project (…_mini) or one of lm-eval's own, such as `truthfulqa_mc2`")
     fewshot: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, gt=0, description="the first N items; all when absent")
+    mirror: str | None = Field(
+        default=None, description="for a task of lm-eval: a local folder that holds its dataset as on the hub; the hub when absent"
+    )
 
 
 class Benchmarks(Spec):

@@ -11,26 +11,41 @@ so the scales go into B and the joined adapter has alpha = r, scale 1.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel
 from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
+from transformers.pytorch_utils import Conv1D
 
+from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Lora
+from rlaif_dagster.training.quiet import quiet
 
+LINEAR = (torch.nn.Linear, Conv1D)
 WEIGHTS = "adapter_model.safetensors"
 FACTORS = (".lora_A.weight", ".lora_B.weight")
 
 
-def lora_config(lora: Lora, *, task: str, modules_to_save: list[str] | None = None) -> LoraConfig:
-    """peft's configuration of a recipe's adapter; `task` is peft's name, CAUSAL_LM or SEQ_CLS."""
+def lora_config(lm: LanguageModel, lora: Lora, *, task: str) -> LoraConfig:
+    """The configuration that peft wants for a recipe's adapter; `task` is its name for it, CAUSAL_LM or SEQ_CLS.
+
+    Raises UserError when a target module is no linear layer of the model's trunk.
+    """
     targets = lora.target_modules
+    if not isinstance(targets, str):
+        layers = (name for name, module in lm.model.base_model.named_modules() if isinstance(module, LINEAR))
+        known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+        if wrong := [target for target in targets if target.rsplit(".", 1)[-1] not in known]:
+            raise UserError(
+                f"model {lm.name}: field 'lora.target_modules' names {', '.join(wrong)}; allowed: all-linear, or some of "
+                f"{', '.join(known)}"
+            )
     return LoraConfig(
-        task_type=task, r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, modules_to_save=modules_to_save,
+        task_type=task, r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
     )  # fmt: skip
 
@@ -53,7 +68,33 @@ def save(model: PeftModel, folder: Path, lm: LanguageModel) -> None:
 
 def merge(lm: LanguageModel, folder: Path) -> LanguageModel:
     """The model with an adapter added to its weights, in place."""
-    return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
+    with quiet():
+        return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
+
+
+def start_from(lm: LanguageModel, folder: Path) -> LanguageModel:
+    """The model that training on top of an adapter starts from: `lm` with that adapter, frozen, in place.
+
+    In float32 it is merged, which costs nothing afterwards. In 16 bits a merge would round the update away in part, and what is
+    trained on the rounded weights would not be what is published: there it is added to each layer's output.
+    """
+    if lm.model.dtype == torch.float32:
+        return merge(lm, folder)
+    for name, (a, b) in _scaled_factors(folder).items():
+        layer = lm.model.get_submodule(name.removeprefix("base_model.model."))
+        layer.register_forward_hook(_FrozenUpdate(a.to(lm.device), b.to(lm.device)))
+    return lm
+
+
+@dataclass(frozen=True)
+class _FrozenUpdate:
+    """A layer's forward hook that adds B A x to its output, in float32."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+    def __call__(self, layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output + (inputs[0].float() @ self.a.T @ self.b.T).to(output.dtype)
 
 
 def concatenate(first: Path, second: Path, target: Path) -> None:
@@ -93,7 +134,9 @@ def _scaled_factors(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]
     tensors = load_file(folder / WEIGHTS)
     strange = [name for name in tensors if not name.endswith(FACTORS)]
     if strange or config.use_dora or config.bias != "none" or config.modules_to_save:
-        raise ValueError(f"{folder}: not a plain LoRA adapter and cannot be joined exactly: {strange or 'see its config'}")
+        raise ValueError(
+            f"{folder}: not a plain LoRA adapter and cannot be joined exactly: {strange or 'see its config'}"
+        )
     out = {}
     for name, a in tensors.items():
         if not name.endswith(FACTORS[0]):

@@ -2,7 +2,7 @@
 
     loss = -log sigmoid( beta [ log pi(y+|x)/ref(y+|x) - log pi(y-|x)/ref(y-|x) ] ) + nll_weight * NLL(y+|x)
 
-The reference is the start: the base model, or the base with the SFT adapter merged in. Its log-probabilities never change,
+The reference is the start: the base model, or the base with the SFT adapter upon it. Its log-probabilities never change,
 so they are computed once, before training, with every shared prefix computed once (`language.scoring`), and kept in the
 work folder: epochs and resumed calls pay for no reference pass. The NLL term (mean over the chosen tokens, arXiv 2404.19733)
 keeps the chosen answers' own likelihood from falling with the rejected ones', which plain DPO permits.
@@ -26,8 +26,9 @@ from rlaif_dagster.language.scoring import score
 from rlaif_dagster.spec.recipes import Dpo
 from rlaif_dagster.training import adapters, memory, metrics
 from rlaif_dagster.training.examples import TokenPair, counts, preferences
-from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit, quiet
+from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit
 from rlaif_dagster.training.order import training_order
+from rlaif_dagster.training.quiet import quiet
 from rlaif_dagster.training.trained import Trained
 from rlaif_dagster.work import Chunks
 
@@ -52,7 +53,14 @@ class LogProbs:
 
 
 def train_dpo(
-    lm: LanguageModel, pairs: pd.DataFrame, recipe: Dpo, *, seed: int, work: Path, target: Path, start_adapter: Path | None
+    lm: LanguageModel,
+    pairs: pd.DataFrame,
+    recipe: Dpo,
+    *,
+    seed: int,
+    work: Path,
+    target: Path,
+    start_adapter: Path | None,
 ) -> Trained:
     """Train a LoRA on the pairs of split `train`, from `start_adapter` where one is given, and write to `target` one adapter
     on the plain base (the exact concatenation of both). Called again with the same `work`, it goes on where it was. `lm` is
@@ -64,7 +72,7 @@ def train_dpo(
     """
     watch = Stopwatch(work)
     if start_adapter is not None:
-        lm = adapters.merge(lm, start_adapter)
+        lm = adapters.start_from(lm, start_adapter)
     training, held_out = (preferences(lm, pairs, split, recipe) for split in ("train", "held_out"))
     reference = log_probs(lm, training.items + held_out.items, Chunks(work / "reference"), "dpo reference")
     order = training_order([pair.length for pair in training.items], recipe.epochs, recipe.batch_size, seed)
@@ -78,7 +86,7 @@ def train_dpo(
             args=arguments(DPOConfig, recipe, lm, seed=seed, work=work, **own),
             train_dataset=_dataset(training.items, reference),
             processing_class=lm.tokenizer,
-            peft_config=adapters.lora_config(recipe.lora, task="CAUSAL_LM"),
+            peft_config=adapters.lora_config(lm, recipe.lora, task="CAUSAL_LM"),
         )
     adapters.detach_base(trainer.model)
     fitted = fit(trainer, "dpo", order, watch)

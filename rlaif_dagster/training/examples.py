@@ -65,7 +65,9 @@ class Examples(Generic[Example]):
     too_long: int
 
 
-def demonstrations(lm: LanguageModel, pairs: pd.DataFrame, split: Split, recipe: Optimization) -> Examples[Demonstration]:
+def demonstrations(
+    lm: LanguageModel, pairs: pd.DataFrame, split: Split, recipe: Optimization
+) -> Examples[Demonstration]:
     """The preferred answers of a split, each prompt and answer once, in the order of their content hash; of `train`, the
     first `recipe.max_examples` that fit."""
     keys = _rows(pairs, split, ["prompt", "chosen"])

@@ -18,12 +18,12 @@ SUMMARY = "train_runtime"  # marks the Trainer's closing entry, which covers onl
 
 
 def curves(log_history: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """The numbers of a Trainer's log, in its order; a resumed Trainer's log begins with that of its checkpoint."""
+    """The numbers of a Trainer's log, by step and name; a resumed Trainer's log begins with that of its checkpoint."""
     return [
         (int(entry["step"]), name, float(value))
         for entry in log_history
         if SUMMARY not in entry
-        for name, value in entry.items()
+        for name, value in sorted(entry.items())
         if name not in NOT_A_CURVE and isinstance(value, int | float)
     ]
 

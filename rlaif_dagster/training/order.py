@@ -8,7 +8,6 @@ before training starts: a resumed training skips what it has seen and goes on ex
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,13 +19,17 @@ def training_order(lengths: Sequence[int], epochs: float, batch_size: int, seed:
     """Positions of the examples, `epochs` times each (a part of them in the last epoch when that is a fraction), to be cut
     into batches of `batch_size` from the front; a short batch can only be the last."""
     rng = np.random.default_rng(seed)
-    total = max(1, round(len(lengths) * epochs))
-    stream = np.concatenate([rng.permutation(len(lengths)) for _ in range(math.ceil(total / len(lengths)))])[:total]
+    left = max(1, round(len(lengths) * epochs))
     order: list[int] = []
-    for start in range(0, total, WINDOW * batch_size):
-        window = sorted(stream[start : start + WINDOW * batch_size].tolist(), key=lambda place: -lengths[place])
-        batches = [window[first : first + batch_size] for first in range(0, len(window), batch_size)]
-        full = [batch for batch in batches if len(batch) == batch_size]
-        order += [place for number in rng.permutation(len(full)) for place in full[number]]
-        order += [place for batch in batches[len(full) :] for place in batch]
-    return order
+    carried: list[int] = []  # what filled no batch yet, so that only the very last batch can be short
+    while left:
+        epoch = rng.permutation(len(lengths))[:left].tolist()
+        left -= len(epoch)
+        for start in range(0, len(epoch), WINDOW * batch_size):
+            window = carried + epoch[start : start + WINDOW * batch_size]
+            whole = len(window) - len(window) % batch_size
+            carried = window[whole:]
+            by_length = sorted(window[:whole], key=lambda place: lengths[place])
+            for batch in rng.permutation(whole // batch_size):
+                order += by_length[batch * batch_size : (batch + 1) * batch_size]
+    return order + carried

@@ -23,9 +23,10 @@ from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Reward
 from rlaif_dagster.training import adapters, memory, metrics
 from rlaif_dagster.training.examples import TokenPair, counts, preferences
-from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit, quiet
+from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit
 from rlaif_dagster.training.order import training_order
-from rlaif_dagster.training.reward_model import HEAD, RewardModel, classifier, reward_parts, rewards, scoring_tokenizer
+from rlaif_dagster.training.quiet import quiet
+from rlaif_dagster.training.reward_model import RewardModel, classifier, reward_parts, rewards, scoring_tokenizer
 from rlaif_dagster.training.trained import Check, Trained
 
 __all__ = ["RewardModel", "reward_parts", "train_reward"]
@@ -67,7 +68,7 @@ def train_reward(
             args=args,
             train_dataset=_dataset(training.items),
             processing_class=tokenizer,
-            peft_config=adapters.lora_config(recipe.lora, task="SEQ_CLS", modules_to_save=[HEAD]),
+            peft_config=adapters.lora_config(lm, recipe.lora, task="SEQ_CLS"),
         )
     adapters.detach_base(trainer.model)
     fitted = fit(trainer, "reward", order, watch)

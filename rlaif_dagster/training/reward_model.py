@@ -23,6 +23,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.training.adapters import WEIGHTS
+from rlaif_dagster.training.quiet import quiet
 
 HEAD = "score"
 
@@ -52,7 +53,9 @@ def classifier(lm: LanguageModel, pad_id: int, *, seed: int, dtype: torch.dtype 
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config)
     except ValueError as error:
-        raise UserError(f"model {lm.name}: {config.model_type} has no sequence classifier, so no reward model") from error
+        raise UserError(
+            f"model {lm.name}: {config.model_type} has no sequence classifier, so no reward model"
+        ) from error
     if not isinstance(getattr(model, HEAD, None), nn.Linear):
         raise UserError(f"model {lm.name}: the sequence classifier of {config.model_type} has no linear head '{HEAD}'")
     setattr(model, model.base_model_prefix, lm.model.base_model)
@@ -98,7 +101,8 @@ class RewardModel:
         """A reward model from its peft folder. Its adapter is laid on the trunk of `lm`, which from then on is the reward
         model's: give it a base of its own."""
         base = classifier(lm, scoring_tokenizer(lm).pad_token_id, seed=0, dtype=torch.float32)
-        return cls(lm, PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval())
+        with quiet():
+            return cls(lm, PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval())
 
     def score(self, prompts: Sequence[str], answers: Sequence[str], *, batch: int = 16) -> list[float]:
         """Reward of each answer to its prompt."""

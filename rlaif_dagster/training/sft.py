@@ -20,8 +20,9 @@ from rlaif_dagster.language.scoring import score
 from rlaif_dagster.spec.recipes import Sft
 from rlaif_dagster.training import adapters, memory, metrics
 from rlaif_dagster.training.examples import Demonstration, counts, demonstrations
-from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit, quiet
+from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit
 from rlaif_dagster.training.order import training_order
+from rlaif_dagster.training.quiet import quiet
 from rlaif_dagster.training.trained import Trained
 
 IGNORED = -100  # the label of a token that is context
@@ -31,9 +32,7 @@ class _Trainer(Guarded, SFTTrainer):
     pass
 
 
-def train_sft(
-    lm: LanguageModel, pairs: pd.DataFrame, recipe: Sft, *, seed: int, work: Path, target: Path
-) -> Trained:
+def train_sft(lm: LanguageModel, pairs: pd.DataFrame, recipe: Sft, *, seed: int, work: Path, target: Path) -> Trained:
     """Train a LoRA on the chosen answers of split `train` and write it to `target`; called again with the same `work`, it
     goes on where it was. `lm` is altered: give it a fresh base.
 
@@ -50,7 +49,7 @@ def train_sft(
             args=arguments(SFTConfig, recipe, lm, seed=seed, work=work),
             train_dataset=_dataset(training.items),
             processing_class=lm.tokenizer,
-            peft_config=adapters.lora_config(recipe.lora, task="CAUSAL_LM"),
+            peft_config=adapters.lora_config(lm, recipe.lora, task="CAUSAL_LM"),
         )
     adapters.detach_base(trainer.model)
     fitted = fit(trainer, "sft", order, watch)

@@ -2,7 +2,8 @@
 
 `connect` opens no database file and takes no lock: each view lists its Parquet files anew at every query, so a query sees
 what was finished when it began, whatever runs meanwhile, and a table that nobody has made yet is empty rather than an
-error. Files and folders whose name begins with a dot are temporary and belong to no table.
+error. DuckDB opens a file twice, for its footer and for its pages: a query in between which the file was replaced fails,
+and is asked again (`steady`). Files and folders whose name begins with a dot are temporary and belong to no table.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import glob
 import io
 import json
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import duckdb
 
@@ -27,6 +31,11 @@ OutputFormat = Literal["table", "csv", "json", "parquet"]
 
 # The oldest storage format that holds everything we store: any DuckDB from 1.2 on opens the file.
 STORAGE_VERSION = "v1.2.0"
+
+# What DuckDB raises over a file that changed under it; errors of the SQL have classes of their own.
+_REPLACED = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException)
+
+T = TypeVar("T")
 
 
 def connect(
@@ -56,8 +65,8 @@ def build_results(home: Home, target: Path) -> None:
         with connect(home) as connection:
             connection.execute(f"ATTACH {_literal(str(path))} AS results (STORAGE_VERSION '{STORAGE_VERSION}')")
             for table in TABLES.values():
-                name = f"results.{_quoted(table.name)}"
-                connection.execute(f"CREATE TABLE {name} AS SELECT * FROM memory.{_quoted(table.name)} ORDER BY ALL")
+                copy = f"TABLE results.{_quoted(table.name)} AS FROM memory.{_quoted(table.name)} ORDER BY ALL"
+                steady(partial(connection.execute, f"CREATE OR REPLACE {copy}"))
                 for comment in _comments("TABLE", table, "results."):
                     connection.execute(comment)
             connection.execute("DETACH results")
@@ -75,32 +84,64 @@ def query(
     width: int | None = None,
 ) -> str | bytes:
     """Run `sql` over the live tables and render the last statement's rows: text for `table`, `csv` and `json` (a list of
-    objects), bytes for `parquet`. A statement without rows renders as nothing.
+    objects), bytes for `parquet`. A text without statements renders as nothing.
 
     `width` is that of the terminal, for `table`; None folds nothing. Raises UserError with DuckDB's own first sentence
     when the SQL is wrong.
     """
     with connect(home, models, constitutions) as connection:
         try:
-            relation = connection.sql(sql)
-            if relation is None:
-                return b"" if format == "parquet" else ""
-            if format == "parquet":
-                return _parquet(relation)
-            columns, rows = list(relation.columns), relation.fetchall()
+            result = steady(lambda: _result(connection, sql, format))
         except duckdb.Error as error:
-            raise UserError(f"SQL: {str(error).split(chr(10))[0]}; `rlaif sql` without a query lists the tables") from None
+            problem = str(error).split("\n", 1)[0]
+            raise UserError(f"SQL: {problem}; `rlaif sql` without a query lists the tables") from None
+    if result is None:
+        return b"" if format == "parquet" else ""
+    if isinstance(result, bytes):
+        return result
+    columns, rows = result
     if format == "csv":
         return _csv(columns, rows)
     if format == "json":
-        return json.dumps([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], indent=2, ensure_ascii=False) + "\n"
+        return (
+            json.dumps(
+                [dict(zip(columns, map(_plain, row), strict=True)) for row in rows], indent=2, ensure_ascii=False
+            )
+            + "\n"
+        )
     return _text_table(columns, rows, width)
+
+
+def steady(run: Callable[[], T], attempts: int = 10) -> T:
+    """`run()`, again when it met a file that was being replaced; errors of the query itself are raised at once."""
+    for attempt in range(attempts):
+        try:
+            return run()
+        except duckdb.Error as error:
+            if type(error) not in _REPLACED or attempt == attempts - 1:
+                raise
+            time.sleep(0.02 * attempt)
+    raise AssertionError("unreachable")
+
+
+def _result(
+    connection: duckdb.DuckDBPyConnection, sql: str, format: OutputFormat
+) -> tuple[list[str], list[tuple[Any, ...]]] | bytes | None:
+    """Columns and rows of the last statement, or its Parquet; None for a text without statements."""
+    relation = cast("duckdb.DuckDBPyRelation | None", connection.sql(sql))
+    if relation is None:
+        return None
+    if format == "parquet":
+        return _parquet(relation)
+    return list(relation.columns), relation.fetchall()
 
 
 def _view(table: Table, root: Path, names: dict[str, Sequence[str] | None]) -> str:
     """The view casts every column to its declared type and knows columns that an old file lacks (they are null there)."""
     none = ", ".join(f"NULL::{column.type} AS {_quoted(column.name)}" for column in table.all_columns)
-    columns = ", ".join(f"{_quoted(column.name)}::{column.type} AS {_quoted(column.name)}" for column in table.all_columns)
+    columns = ", ".join(
+        f"{_quoted(column.name)}::{column.type} AS {_quoted(column.name)}" for column in table.all_columns
+    )
     files = "/".join([glob.escape(str(root / table.name)), *("[!.]*" for _ in table.keys), "[!.]*.parquet"])
     conditions = [
         f"({_quoted(key)} IS NULL OR {_quoted(key)} IN ({', '.join(map(_literal, chosen))}))"
@@ -137,8 +178,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
     return value if isinstance(value, str | int | None) else str(value)
 
 
@@ -166,15 +207,19 @@ def _text_table(columns: list[str], rows: list[tuple[Any, ...]], width: int | No
     from rich.table import Table as TextTable
     from rich.text import Text
 
-    table = TextTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = TextTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, column in enumerate(columns):
-        numeric = any(isinstance(row[number], int | float) and not isinstance(row[number], bool) for row in rows)
+        numeric = any(
+            isinstance(row[number], int | float | Decimal) and not isinstance(row[number], bool) for row in rows
+        )
         table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     buffer = io.StringIO()
     natural = Console(width=1_000_000).measure(table).maximum
-    console = Console(file=buffer, width=max(min(natural, width) if width else natural, 1), highlight=False, color_system=None)
+    console = Console(
+        file=buffer, width=max(min(natural, width) if width else natural, 1), highlight=False, color_system=None
+    )
     console.print(table)
     lines = [line.rstrip() for line in buffer.getvalue().strip("\n").splitlines()]
     return "\n".join([*lines, f"({len(rows)} row{'' if len(rows) == 1 else 's'})"]) + "\n"
@@ -183,8 +228,9 @@ def _text_table(columns: list[str], rows: list[tuple[Any, ...]], width: int | No
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) and abs(value) < 1e4 else str(value)
+    if isinstance(value, float | Decimal):
+        number = float(value)
+        return f"{number:.4g}" if abs(number) < 1e4 else str(number)  # inf and nan are not below it
     if isinstance(value, list | dict):
         return json.dumps(_plain(value), ensure_ascii=False)
     return str(value)

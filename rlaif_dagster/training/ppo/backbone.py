@@ -87,8 +87,10 @@ class Backbone:
 
     def _add(self, name: str, config: LoraConfig, state: State | None) -> None:
         """Inject an adapter, with the tensors of `state` where given: all of them must find their place."""
-        config.inference_mode = state is not None
+        if state is not None:
+            config = _frozen_config(config, state)
         inject_adapter_in_model(config, self.trunk, name)
+        del self.trunk.peft_config  # peft would warn about the next adapter
         for parameter in self._parameters(name).values():
             parameter.data = parameter.data.float()
         if state is not None:
@@ -188,6 +190,19 @@ class Backbone:
     def _unsupported(self, why: str) -> UserError:
         kind = type(self.lm.model).__name__
         return UserError(f"model {self.lm.name}: PPO does not support the architecture {kind}: {why}; use another base model")
+
+
+def _frozen_config(config: LoraConfig, state: State) -> LoraConfig:
+    """What of a trained adapter's configuration shapes its effect; the modules are those that its tensors name."""
+    return LoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        use_rslora=config.use_rslora,
+        rank_pattern=config.rank_pattern,
+        alpha_pattern=config.alpha_pattern,
+        target_modules=sorted({name.rpartition(".lora_")[0] for name in state}),
+        inference_mode=True,
+    )
 
 
 def backbone_names(state: State, prefix: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ them, hence the values: no second pass of the policy over its own answers. Rows 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class Rollout:
     """B prompts and their answers; tensors are [B, T] over answer tokens, right-padded, T the longest answer.
 
     `mask` is true on answer tokens, the end token included; `hidden` [B, T, hidden] are the states that predicted each token;
-    `logprobs` are at the sampling temperature (at 1 for greedy answers); `ended` [B] says which answers met an end token;
+    `logprobs` are at the sampling temperature; `ended` [B] says which answers met an end token;
     `texts` are the answers without it.
     """
 
@@ -41,6 +41,12 @@ class Rollout:
     def lengths(self) -> Tensor:
         """Tokens of each answer, [B]."""
         return self.mask.sum(1)
+
+    def with_states(self, logprobs: Tensor, states: Tensor) -> Rollout:
+        """The same answers with other log-probabilities [B, T] and states [n, hidden], as `score_tokens` computes them."""
+        hidden = torch.zeros_like(self.hidden)
+        hidden[self.mask] = states.to(hidden.dtype)
+        return replace(self, logprobs=logprobs, hidden=hidden)
 
     def sequences(self, rows: Sequence[int]) -> list[list[int]]:
         """Prompts with their answers."""
@@ -86,12 +92,12 @@ def roll_out(
     ended = torch.zeros(batch, dtype=torch.bool, device=device)
     live = torch.arange(batch, device=device)  # rows of the rollout that are still in the batch, finished or not
     for step in range(max_new_tokens):
-        logits = _logits(backbone, hidden) / (temperature if draws is not None else 1.0)
-        chosen = choose(logits, 0.0, 1.0, live) if draws is None else choose(logits, 1.0, 1.0, draws[live, step])
+        distribution = (_logits(backbone, hidden) / temperature).log_softmax(1)
+        chosen = distribution.argmax(1) if draws is None else choose(distribution, 1.0, 1.0, draws[live, step])
         going = ~ended[live]
         mask[live, step] = going
         tokens[live, step] = torch.where(going, chosen, 0)
-        logprobs[live, step] = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(1)
+        logprobs[live, step] = distribution.gather(1, chosen[:, None])[:, 0]
         states[live, step] = hidden
         ended[live] |= torch.isin(chosen, stop)
         remaining = (~ended[live]).nonzero()[:, 0]

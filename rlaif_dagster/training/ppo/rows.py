@@ -28,6 +28,10 @@ ATTENTION = "rlaif_rows"
 class Rows(Protocol):
     """How the tokens of one forward pass attend to one another."""
 
+    @property
+    def width(self) -> int:
+        """Tokens of the longest sequence."""
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """Attention output [N, heads, width] for query [N, heads, width], key and value [N, key heads, width]."""
 
@@ -48,6 +52,9 @@ def _attention(
         raise ValueError(f"attention {ATTENTION!r} needs a layout: pass rows=... to the model")
     if others.get("softcap") is not None or others.get("s_aux") is not None:
         raise ValueError("attention with capped scores or sinks is not supported by PPO's layout")
+    window = others.get("sliding_window")
+    if window is not None and rows.width > window:
+        raise ValueError(f"a sequence of {rows.width} tokens exceeds the attention window of {window}")
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     output = rows.attend(layer, *(states[0].transpose(0, 1) for states in (query, key, value)), scaling)
     return output[None], None
@@ -93,6 +100,10 @@ class Packed:
             inverse.extend(range(row * width + shared, row * width + len(sequence)))
         return cls(*(torch.as_tensor(part, device=device) for part in (tokens, positions, index, inverse)))
 
+    @property
+    def width(self) -> int:
+        return self.index.shape[1]
+
     def spread(self, states: Tensor) -> Tensor:
         """[N, heads, width] to [B, heads, T, width]."""
         batch, width = self.index.shape
@@ -121,6 +132,10 @@ class Growing:
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         self._places = torch.arange(self._capacity, device=device)
+
+    @property
+    def width(self) -> int:
+        return self._capacity
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         if self._prompts is not None:

@@ -40,7 +40,13 @@ def ragged(seed: int, n: int = 40) -> list[Request]:
         context = rng.choice(tree) + [rng.randrange(5, 8) for _ in range(rng.randint(0, 12))]
         requests.append((context, [rng.randrange(5, 8) for _ in range(rng.randint(1, 9))]))
     context, continuation = requests[0]
-    return [*requests, requests[3], (context, continuation[:1]), (context, [*continuation, 5]), (context[:1], context[1:] or [5])]
+    return [
+        *requests,
+        requests[3],
+        (context, continuation[:1]),
+        (context, [*continuation, 5]),
+        (context[:1], context[1:] or [5]),
+    ]
 
 
 def assert_same(found: list[Scored], expected: list[Scored]) -> None:
@@ -56,14 +62,16 @@ def test_equals_plain_forward(tiny_model: LanguageModel, batch_tokens: int) -> N
 
 def test_greedy_is_found(tiny_model: LanguageModel) -> None:
     context = tiny_model.prompt_ids(tiny_model.chat("Why is the sky blue?"))
-    ids = tiny_model.model.generate(torch.tensor([context]), max_new_tokens=6, do_sample=False)[0, len(context) :].tolist()
+    ids = tiny_model.model.generate(torch.tensor([context]), max_new_tokens=6, do_sample=False)[
+        0, len(context) :
+    ].tolist()
     other = [*ids[:-1], (ids[-1] + 1) % 400]
     assert [s.greedy for s in score(tiny_model, [(context, ids), (context, other)])] == [True, False]
 
 
 def test_every_shared_token_is_computed_once(tiny_model: LanguageModel) -> None:
     shared = list(range(10, 60))
-    requests = [(shared + [question], [answer, 99]) for question in (3, 4) for answer in (5, 6, 7)]
+    requests = [([*shared, question], [answer, 99]) for question in (3, 4) for answer in (5, 6, 7)]
     read = []
     hook = tiny_model.model.model.embed_tokens.register_forward_hook(lambda _, args, __: read.append(args[0].numel()))
     try:
@@ -86,7 +94,9 @@ def test_logits_only_where_asked(tiny_model: LanguageModel) -> None:
 def test_eager_attention(tiny_model_folder: Path, tiny_model: LanguageModel) -> None:
     eager = AutoModelForCausalLM.from_pretrained(tiny_model_folder, attn_implementation="eager").eval()
     requests = ragged(seed=5)
-    assert_same(score(dataclasses.replace(tiny_model, model=eager), requests, batch_tokens=16), plain(tiny_model, requests))
+    assert_same(
+        score(dataclasses.replace(tiny_model, model=eager), requests, batch_tokens=16), plain(tiny_model, requests)
+    )
 
 
 def test_window_shorter_than_a_sequence(tiny_model: LanguageModel) -> None:

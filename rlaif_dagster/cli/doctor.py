@@ -1,0 +1,193 @@
+"""`rlaif doctor`: what this machine has, and what the chosen study would miss. Warnings never change the exit status."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, Selection, select
+from rlaif_dagster.cli.screen import results
+from rlaif_dagster.cli.wording import gibibytes, plural
+from rlaif_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from rlaif_dagster.home import Home
+    from rlaif_dagster.spec.model import ModelSpec
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "litellm", "dagster", "duckdb")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN")
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+TRAINING_SHARE = 1.6  # of the weights: activations, adapters, their optimizer and a batch's logits come on top
+ADAPTERS_AND_TABLES = 2 * 2**30  # disk that a cell's results stay below at the default sizes
+GGUF_BYTES_PER_PARAMETER = 0.7  # of 4- to 6-bit files, embeddings in higher precision among them
+SIZE_IN_NAME = re.compile(r"(\d+(?:\.\d+)?)\s*([bm])(?:\b|[-_])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it is, and for a warning what to do."""
+
+    what: str
+    state: Literal["ok", "warn"]
+    text: str
+
+
+def doctor(model: ModelsOption = None, constitution: ConstitutionsOption = None) -> None:
+    """Check files, accelerator, memory, disk, base models and keys for the chosen models. Shows no key, only whether it is set."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from rlaif_dagster.home import current_home
+
+    chosen, home = select(model, constitution), current_home()
+    findings = list(examine(chosen, home))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        state = Text(finding.state, style="green" if finding.state == "ok" else "yellow")
+        table.add_row(state, finding.what, Text(finding.text))
+    console = results()
+    console.print(table)
+    warnings = sum(finding.state == "warn" for finding in findings)
+    console.print(plural(warnings, "warning") if warnings else "Everything is in place.")
+
+
+def examine(chosen: Selection, home: Home) -> Iterable[Finding]:
+    """All findings, in the order of a reader's questions."""
+    yield from software()
+    yield files(chosen)
+    yield accelerator()
+    for name in chosen.models:
+        spec = chosen.project.model(name)
+        yield base_model(name, spec, home)
+        yield memory(name, spec, home)
+    yield disk(chosen, home)
+    yield from keys(chosen)
+
+
+def software() -> Iterable[Finding]:
+    """Python and the packages whose versions decide results."""
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    versions, missing = [], []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    yield Finding("packages", "ok", ", ".join(versions))
+    if missing:
+        yield Finding("packages", "warn", f"not installed: {', '.join(missing)}; run `make venv`")
+
+
+def files(chosen: Selection) -> Finding:
+    """The user's files, read once."""
+    try:
+        chosen.project.check()
+    except UserError as error:
+        return Finding("files", "warn", str(error))
+    return Finding("files", "ok", f"{chosen.project.root} reads without errors")
+
+
+def accelerator() -> Finding:
+    """What torch would compute on."""
+    import torch
+
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        return Finding("accelerator", "ok", f"{gpu.name}, {gibibytes(gpu.total_memory)}")
+    cores = os.cpu_count() or 1
+    text = (
+        f"none; {plural(cores, 'CPU core')}, {torch.get_num_threads()} used. Fine for models up to some 500M parameters"
+    )
+    return Finding("accelerator", "ok", text)
+
+
+def base_model(name: str, spec: ModelSpec, home: Home) -> Finding:
+    """Whether the weights are here already."""
+    from rlaif_dagster.cli.models import cached_folder, source
+
+    folder = cached_folder(spec, home)
+    if folder:
+        return Finding(f"model {name}", "ok", f"{source(spec)}, in {folder}")
+    token = "" if not spec.hub or os.environ.get("HF_TOKEN") else "; HF_TOKEN is not set, which a gated model needs"
+    return Finding(
+        f"model {name}", "warn", f"{source(spec)}, not here yet; `rlaif models pull {name}` fetches it{token}"
+    )
+
+
+def memory(name: str, spec: ModelSpec, home: Home) -> Finding:
+    """Memory of what would compute against what training the model takes, roughly."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        where, have = "GPU memory", int(torch.cuda.get_device_properties(0).total_memory)
+    else:
+        where, have = "memory", int(psutil.virtual_memory().total)
+    parameters = estimate_parameters(name, spec, home)
+    if parameters is None:
+        return Finding(
+            "memory", "ok", f"{gibibytes(have)} {where}; the size of {name} is not known before it is fetched"
+        )
+    need = parameters * BYTES[spec.dtype] * TRAINING_SHARE + 2**30
+    size = f"{parameters / 1e6:,.0f}M parameters, {spec.dtype}"
+    text = f"{gibibytes(have)} {where}; training {name} ({size}) takes some {gibibytes(need)}"
+    if need > have:
+        return Finding("memory", "warn", f"{text}: choose a smaller model, or a machine with more")
+    return Finding("memory", "ok", text)
+
+
+def estimate_parameters(name: str, spec: ModelSpec, home: Home) -> float | None:
+    """From the weights when they are here, else from the size of the file or the name; None when neither says."""
+    from rlaif_dagster.cli.models import cached_folder
+
+    if folder := cached_folder(spec, home):
+        return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / BYTES[spec.dtype]
+    if spec.package:
+        return spec.package.bytes / GGUF_BYTES_PER_PARAMETER
+    if sizes := SIZE_IN_NAME.findall(spec.hub.repo if spec.hub else name):
+        number, unit = sizes[-1]
+        return float(number) * (1e9 if unit.lower() == "b" else 1e6)
+    return None
+
+
+def disk(chosen: Selection, home: Home) -> Finding:
+    """Free space where results go against what the models still to be fetched and the cells take, roughly."""
+    from rlaif_dagster.cli.models import cached_folder
+
+    place = next(folder for folder in (home.root, *home.root.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    need = ADAPTERS_AND_TABLES * len(list(chosen.cells()))
+    for name in chosen.models:
+        spec = chosen.project.model(name)
+        if not cached_folder(spec, home):
+            need += int((estimate_parameters(name, spec, home) or 0) * BYTES[spec.dtype])
+    text = f"{gibibytes(free)} free at {home.root} (RLAIF_HOME); the chosen cells take at most some {gibibytes(need)}"
+    return Finding("disk", "ok" if free > need else "warn", text)
+
+
+def keys(chosen: Selection) -> Iterable[Finding]:
+    """Which keys the environment holds: names only. A key that the study's judge needs and that is not there is a warning."""
+    present = [name for name in KEYS if os.environ.get(name)]
+    absent = [name for name in KEYS if name not in present]
+    yield Finding("keys", "ok", f"set: {', '.join(present) or 'none'}; not set: {', '.join(absent) or 'none'}")
+    try:
+        judge = chosen.project.recipe("judging").judge
+        judges = chosen.project.judges(judge)
+    except UserError:
+        return  # told under files
+    needed = {name: spec.api_key_env for name, spec in judges.items() if spec.kind == "api" and spec.api_key_env}
+    missing = [f"{key} (judge {name})" for name, key in needed.items() if not os.environ.get(key)]
+    if missing:
+        yield Finding("judge", "warn", f"{judge} needs {', '.join(missing)}: set it in the environment")
+    else:
+        kinds = ", ".join(sorted({spec.kind for spec in judges.values()}))
+        yield Finding("judge", "ok", f"{judge} ({kinds}){'' if needed else ', needs no key'}")

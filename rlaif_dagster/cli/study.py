@@ -1,0 +1,27 @@
+"""The study that the commands work on: the definitions, the user's files and the results, put together once.
+
+Importing this is quick; opening the study loads Dagster and the asset graph, about a second.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlaif_dagster.cli.cells import Selection
+    from rlaif_dagster.lineage import Study
+
+
+def open_study(chosen: Selection) -> Study:
+    """The study behind a selection. Every file in data/ is checked first: with a wrong one nothing runs."""
+    chosen.project.check()
+
+    with warnings.catch_warnings():
+        # which parts of Dagster are beta is the developer's concern, and every command would print it
+        warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
+        from rlaif_dagster.definitions import defs, graph_nodes
+    from rlaif_dagster.home import current_home
+    from rlaif_dagster.lineage import Study
+
+    return Study(defs, graph_nodes(), chosen.project, current_home())

@@ -1,0 +1,116 @@
+"""Which arm does the judge prefer, prompt by prompt: wins, ties, the win rate, and the win rate at equal length.
+
+Judges, and people, like longer answers: always preferring the longer one agrees with people on 62% of AlpacaEval's
+pairs, near what good judges reach. So beside the win rate stands the one that the same data predict for answers of
+equal length, after AlpacaEval's length-controlled win rate (arXiv 2404.04475), for two arms and without its term for
+the difficulty of the instruction:
+
+    logit p(a wins) = theta + phi * tanh((length_a - length_b) / sd)
+
+with `sd` the standard deviation of the length differences (in characters), fitted by logistic regression, ties counting
+half; the number reported is sigmoid(theta).
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, cycle, islice
+
+import numpy as np
+import pandas as pd
+
+from rlaif_dagster.evaluation.duels import Duel, win_probabilities
+from rlaif_dagster.judging.verdicts import Judge
+from rlaif_dagster.spec.constitution import Constitution
+from rlaif_dagster.spec.recipes import Judging
+from rlaif_dagster.statistics import logistic_regression, win_rate_interval
+
+ARMS = ("base", "sft", "dpo", "ppo")
+COLUMNS = ["arm_a", "arm_b", "wins_a", "wins_b", "ties", "win_rate", "ci_low", "ci_high", "length_controlled_win_rate"]
+RIDGE = (1e-3, 1.0)  # on theta, barely, so that it stays finite; on phi, a prior of one unit of log-odds
+
+
+def head_to_head(
+    responses: pd.DataFrame, prompts: pd.DataFrame, constitution: Constitution, recipe: Judging, judge: Judge
+) -> pd.DataFrame:
+    """The table `head_to_head`: every two arms on the greedy answers to the eval prompts, the later arm (dpo against
+    base) first.
+
+    Arms with several seeds meet seed by seed, a single one (base) meeting each; an answer counts as a win when its
+    probability exceeds the tie margin, identical answers tie unasked, and answers whose verdicts all failed count for
+    nobody. The interval resamples prompts.
+    """
+    asked = prompts[prompts["split"] == "eval"]
+    questions = dict(zip(asked["prompt_id"], asked["text"], strict=True))
+    greedy = responses[(responses["decoding"] == "greedy") & responses["prompt_id"].isin(list(questions))]
+    duels = {
+        (a, b): [Duel(prompt_id, questions[prompt_id], text_a, text_b) for prompt_id, text_a, text_b in met]
+        for b, a in combinations(_arms(greedy), 2)
+        if (met := meetings(greedy, a, b))
+    }
+    every = [duel for own in duels.values() for duel in own]
+    found = iter(win_probabilities(every, constitution, recipe, judge, progress="head to head"))
+    rows = []
+    for (a, b), own in duels.items():
+        judged = [(duel, p) for duel, p in zip(own, islice(found, len(own)), strict=True) if p is not None]
+        if judged:
+            rows.append([a, b, *_row(judged, recipe.tie_margin)])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _arms(responses: pd.DataFrame) -> list[str]:
+    present = set(responses["arm"])
+    return [arm for arm in ARMS if arm in present] + sorted(present - set(ARMS))
+
+
+def meetings(responses: pd.DataFrame, a: str, b: str) -> list[tuple[str, str, str]]:
+    """(prompt, answer of a, answer of b) for every prompt that both answered, seed by seed; the arm with fewer seeds
+    starts over."""
+    first, second = _by_seed(responses, a), _by_seed(responses, b)
+    if not first or not second:
+        return []
+    times = max(len(first), len(second))
+    both = zip(islice(cycle(first), times), islice(cycle(second), times), strict=True)
+    return [
+        (prompt_id, of_a[prompt_id], of_b[prompt_id])
+        for of_a, of_b in both
+        for prompt_id in sorted(of_a.keys() & of_b.keys())
+    ]
+
+
+def _by_seed(responses: pd.DataFrame, arm: str) -> list[dict[str, str]]:
+    own = responses[responses["arm"] == arm]
+    return [dict(zip(rows["prompt_id"], rows["text"], strict=True)) for _, rows in own.groupby("seed", sort=True)]
+
+
+def _row(judged: list[tuple[Duel, float]], tie_margin: float) -> tuple[int, int, int, float, float, float, float]:
+    outcomes = np.array([outcome(p, tie_margin) for _, p in judged])
+    by_prompt = pd.Series(outcomes).groupby([duel.prompt_id for duel, _ in judged]).mean()
+    interval = win_rate_interval(by_prompt.to_numpy())
+    lengths = np.array([len(duel.a) - len(duel.b) for duel, _ in judged], dtype=float)
+    return (
+        int((outcomes == 1).sum()),
+        int((outcomes == 0).sum()),
+        int((outcomes == 0.5).sum()),
+        float(outcomes.mean()),
+        interval.low,
+        interval.high,
+        length_controlled(outcomes, lengths),
+    )
+
+
+def outcome(p: float, tie_margin: float) -> float:
+    """1 for a win, 0 for a loss, 0.5 for a tie: a probability within `tie_margin` of even, `|2p - 1| <= tie_margin`."""
+    if abs(2 * p - 1) <= tie_margin:
+        return 0.5
+    return 1.0 if p > 0.5 else 0.0
+
+
+def length_controlled(outcomes: np.ndarray, differences: np.ndarray) -> float:
+    """Win rate at equal length, from outcomes [n] in 0..1 and length differences [n] (a minus b, any unit). Where all
+    differences are the same, length and arm cannot be told apart, and the plain win rate is returned."""
+    spread = differences.std()
+    if spread == 0:
+        return float(outcomes.mean())
+    design = np.column_stack([np.ones(len(outcomes)), np.tanh(differences / spread)])
+    theta = logistic_regression(design, outcomes, ridge=np.array(RIDGE))[0]
+    return float(1 / (1 + np.exp(-theta)))

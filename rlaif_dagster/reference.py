@@ -1,0 +1,169 @@
+"""docs/reference.md, written from the code: every field of every file in data/, every column of every table.
+
+The schemas carry the words, so they cannot fall behind: `make docs` writes the file, and a test fails when it is old.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from rlaif_dagster.home import CHECKOUT
+from rlaif_dagster.spec.base import NOT_MEANING, Spec
+from rlaif_dagster.spec.constitution import Constitution
+from rlaif_dagster.spec.judge import ApiJudge, LikelihoodJudge, PanelJudge
+from rlaif_dagster.spec.labels import HumanGrade, LabelledPairs
+from rlaif_dagster.spec.model import ModelSpec
+from rlaif_dagster.spec.project import RECIPES
+from rlaif_dagster.spec.prompts import PromptRow, PromptSources
+from rlaif_dagster.spec.study import Study
+from rlaif_dagster.warehouse.schemas import TABLES, Table
+
+PATH = CHECKOUT / "docs" / "reference.md"
+
+FILES: dict[str, tuple[type[Spec], ...]] = {
+    "data/study.yaml": (Study,),
+    "data/constitutions/NAME.yaml": (Constitution,),
+    "data/models/NAME.yaml": (ModelSpec,),
+    "data/judges/NAME.yaml": (LikelihoodJudge, ApiJudge, PanelJudge),
+    "data/prompts/sources.yaml": (PromptSources,),
+    "a line of data/prompts/*.jsonl": (PromptRow,),
+    **{f"data/recipes/{stage}.yaml": (recipe,) for stage, recipe in RECIPES.items()},
+    "data/labels/NAME.yaml": (LabelledPairs,),
+    "a line of data/labels/human_grades.jsonl": (HumanGrade,),
+}
+
+_LIMITS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+_INTRODUCTION = """\
+# Reference
+
+Written by `make docs` from the schemas; change them, not this file.
+
+## Files in data/
+
+Every field of every file. A field marked ° can change no result: editing it makes nothing again. In a recipe, `models:`
+holds what differs for a named model:
+
+```yaml
+learning_rate: 2.0e-4
+models:
+  llama-3.1-8b-instruct:
+    learning_rate: 5.0e-6
+```
+"""
+
+_TABLES = """\
+## Tables
+
+What `rlaif sql` and results.duckdb show. A column marked ° (times, caches) is no part of the table's version.
+"""
+
+
+def reference() -> str:
+    """The whole document."""
+    parts = [_INTRODUCTION]
+    told: set[type[Spec]] = set()
+    for file, specs in FILES.items():
+        parts.append(f"### {file}\n")
+        for spec in specs:
+            parts.extend(_of_spec(spec, told, title=len(specs) > 1))
+    parts.append(_TABLES)
+    parts.extend(_of_table(table) for table in TABLES.values())
+    return "\n".join(parts)
+
+
+def _of_spec(spec: type[Spec], told: set[type[Spec]], *, title: bool) -> Iterator[str]:
+    """The table of a spec's fields, then those of the specs inside it that were not told yet."""
+    if spec in told:
+        return
+    told.add(spec)
+    if title:
+        yield f"**{spec.__name__}**\n"
+    if words := _first_paragraph(spec):
+        yield f"{words}\n"
+    rows = [_of_field(name, field) for name, field in spec.model_fields.items()]
+    yield _rows(("field", "value", "default", "meaning"), rows)
+    for field in spec.model_fields.values():
+        for inner in _specs_in(field.annotation):
+            yield from _of_spec(inner, told, title=True)
+
+
+def _first_paragraph(spec: type[Spec]) -> str:
+    text = " ".join((spec.__doc__ or "").split("\n\n")[0].split())
+    if text.startswith("data/"):  # the file's name, which the heading says already
+        text = text.partition(": ")[2]
+    return text[:1].upper() + text[1:]
+
+
+def _of_field(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    mark = "°" if NOT_MEANING in field.metadata else ""
+    limits = [
+        f"{sign} {getattr(limit, key):g}"
+        for limit in field.metadata
+        for key, sign in _LIMITS.items()
+        if getattr(limit, key, None) is not None
+    ]
+    value = ", ".join([_type(field.annotation), *limits])
+    return f"`{name}`{mark}", value, _default(field), field.description or ""
+
+
+def _type(annotation: Any) -> str:
+    """A type in a reader's words: `number or none`, `list of text`, `high, low`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is type(None):
+        return "none"
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type(argument) for argument in arguments)
+    if origin in (tuple, list):
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"mapping to {_type(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return annotation.__name__
+    names = {str: "text", int: "integer", float: "number", bool: "yes or no"}
+    return names.get(annotation, "anything")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value is PydanticUndefined or value == "" or value in ({}, ()):
+        return "–"
+    if isinstance(value, Spec):
+        changed = value.model_dump(exclude_unset=True)
+        return ", ".join(f"{key} {item}" for key, item in changed.items()) or "its own defaults"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{item}`" for item in value)
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
+
+
+def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _specs_in(argument)
+
+
+def _of_table(table: Table) -> str:
+    rows = [(f"`{c.name}`{'°' if c.volatile else ''}", c.type, c.comment) for c in table.all_columns]
+    return f"### {table.name}\n\n{table.comment}\n\n{_rows(('column', 'type', 'meaning'), rows)}"
+
+
+def _rows(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(reference(), encoding="utf-8")

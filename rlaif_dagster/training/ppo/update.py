@@ -1,0 +1,127 @@
+"""Several epochs of minibatch ascent on one rollout: the part of PPO that changes the weights.
+
+A minibatch's loss is a mean over all its answer tokens. Its gradient is summed over micro-batches whose losses are divided
+by the tokens of the whole minibatch, so memory can be traded for time without changing the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlaif_dagster.spec.recipes import Ppo
+from rlaif_dagster.training.ppo import losses
+from rlaif_dagster.training.ppo.backbone import Backbone
+from rlaif_dagster.training.ppo.draws import shuffled
+from rlaif_dagster.training.ppo.logprobs import token_logprobs
+from rlaif_dagster.training.ppo.rollout import Rollout
+from rlaif_dagster.training.ppo.rows import Packed
+
+
+class NotFiniteError(Exception):
+    """A loss or a gradient norm that is NaN or infinite; no optimizer step was taken with it."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A rollout with what it was worth; `values`, `advantages` and `returns` are [B, T], constant during the update."""
+
+    rollout: Rollout
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def make_optimizer(backbone: Backbone, recipe: Ppo) -> torch.optim.Adam:
+    """Adam with eps 1e-5 (arXiv 2403.17031) over the policy adapter and, at its own rate, the value head."""
+    return torch.optim.Adam(
+        [
+            {"params": list(backbone.policy_parameters().values()), "lr": recipe.learning_rate},
+            {"params": list(backbone.value_head.parameters()), "lr": recipe.value_learning_rate},
+        ],
+        eps=1e-5,
+    )
+
+
+def set_learning_rates(optimizer: torch.optim.Adam, recipe: Ppo, update: int) -> None:
+    """Rates of `update` (from 0): a linear warm-up, then constant or falling linearly so that the last update's is the least."""
+    factor = min(1.0, (update + 1) / (recipe.warmup_updates + 1))
+    if recipe.lr_scheduler == "linear":
+        factor = min(factor, (recipe.updates - update) / max(1, recipe.updates - recipe.warmup_updates))
+    for group, rate in zip(optimizer.param_groups, (recipe.learning_rate, recipe.value_learning_rate), strict=True):
+        group["lr"] = rate * factor
+
+
+def minibatches(recipe: Ppo, seed: int, update: int, epoch: int) -> Iterator[list[int]]:
+    """The rollout's rows in a fresh order, cut into `recipe.minibatches` equal parts."""
+    order = shuffled(recipe.rollout_batch, seed, "minibatches", update, epoch)
+    size = recipe.rollout_batch // recipe.minibatches
+    return (order[start : start + size] for start in range(0, len(order), size))
+
+
+def accumulate_gradient(backbone: Backbone, experience: Experience, rows: Sequence[int], recipe: Ppo) -> dict[str, float]:
+    """Add the gradient of the minibatch `rows` to the parameters' `grad`; returns sums over its answer tokens.
+
+    Raises NotFiniteError on a loss that is no number.
+    """
+    rollout = experience.rollout
+    by_length = sorted(rows, key=lambda row: len(rollout.answer_ids[row]))  # attention pads within a micro-batch
+    tokens = int(rollout.lengths[list(rows)].sum())
+    sums = dict.fromkeys(("tokens", "policy_loss", "value_loss", "entropy", "clip_fraction", "kl"), 0.0)
+    for start in range(0, len(by_length), recipe.micro_batch):
+        micro = by_length[start : start + recipe.micro_batch]
+        mask = rollout.mask[micro]
+
+        def taken(values: Tensor, micro: list[int] = micro, mask: Tensor = mask) -> Tensor:
+            return values[micro][mask]
+
+        packed = Packed.pack(rollout.sequences(micro), backbone.lm.device)
+        hidden = rollout.answer_states(backbone.packed_hidden(packed), packed, micro)
+        logprobs, entropy = token_logprobs(
+            hidden, backbone.output_weight, backbone.output_bias, taken(rollout.tokens), recipe.temperature
+        )
+        log_ratio = logprobs - taken(rollout.logprobs)
+        policy = losses.policy_loss(log_ratio, taken(experience.advantages), recipe.clip).sum()
+        value = losses.value_loss(
+            backbone.values(hidden), taken(experience.values), taken(experience.returns), recipe.value_clip
+        ).sum()
+        loss = (policy + recipe.value_coefficient * value) / tokens
+        if not bool(torch.isfinite(loss)):
+            raise NotFiniteError(f"loss {float(loss)} (policy {float(policy)}, value {float(value)} over {tokens} tokens)")
+        loss.backward()
+        with torch.no_grad():
+            found = {
+                "tokens": float(len(log_ratio)),
+                "policy_loss": float(policy),
+                "value_loss": float(value),
+                "entropy": float(entropy.sum()),
+                "clip_fraction": float(losses.clipped(log_ratio, recipe.clip).sum()),
+                "kl": float(losses.approximate_kl(log_ratio).sum()),
+            }
+        sums = {name: sums[name] + found[name] for name in sums}
+    return sums
+
+
+def update_policy(
+    backbone: Backbone, optimizer: torch.optim.Adam, experience: Experience, recipe: Ppo, *, seed: int, update: int
+) -> dict[str, float]:
+    """All epochs over one rollout; returns means over all tokens seen. `kl` is that from the policy before the update to the
+    policy during it, nats a token. Raises NotFiniteError before a step would be taken with such a gradient."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    totals: dict[str, float] = {}
+    for epoch in range(recipe.epochs):
+        for rows in minibatches(recipe, seed, update, epoch):
+            optimizer.zero_grad(set_to_none=True)
+            sums = accumulate_gradient(backbone, experience, rows, recipe)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+            if not bool(torch.isfinite(norm)):
+                raise NotFiniteError(f"gradient norm {float(norm)}")
+            optimizer.step()
+            sums["gradient_norm"] = float(norm) * sums["tokens"]
+            totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
+    optimizer.zero_grad(set_to_none=True)
+    tokens = totals.pop("tokens")
+    return {name: value / tokens for name, value in totals.items()}

@@ -1,0 +1,95 @@
+"""Two arms or cells side by side: levels, paired differences, and what is not comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import Result
+
+from rlaif_dagster.cli.arms import arms_table
+from rlaif_dagster.cli.cells import select
+from rlaif_dagster.cli.compare import Measured, Side, paired, sides
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.home import Home
+from rlaif_dagster.warehouse.store import Cell
+from tests.warehouse_samples import CELL, write_measurements
+
+Command = Callable[..., Result]
+
+
+def lines(text: str) -> dict[str, list[str]]:
+    """Cells of a printed table by the first cell of their row."""
+    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+    return {row[0]: row[1:] for row in rows if row}
+
+
+def test_the_table_of_the_arms_says_what_the_tables_say(home: Home) -> None:
+    write_measurements(home.warehouse)
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(arms_table(home, CELL))
+    found = lines(console.export_text())
+    assert [cell.split()[0] for cell in found["greedy adherence"]] == ["0%", "50%", "100%", "100%"]
+    assert [cell.split()[0] for cell in found["MMLU mini"]] == ["50%", "50%", "75%", "25%"]
+    assert [cell.split()[0] for cell in found["win rate against base"]] == ["–", "50%", "100%", "75%"]
+
+
+def test_a_cell_without_measurements_has_no_table(home: Home) -> None:
+    write_measurements(home.warehouse)
+    assert arms_table(home, Cell("tiny", "structured")) is not None
+    assert arms_table(Home(home.root / "other"), CELL) is None
+
+
+def test_a_difference_is_paired_item_by_item() -> None:
+    a, b = pd.Series({"p1": 1.0, "p2": 1.0, "p3": 0.0}), pd.Series({"p2": 0.0, "p3": 0.0, "p4": 1.0})
+    difference = paired(a, b)
+    assert difference is not None
+    assert (difference.value, difference.n) == (0.5, 2)  # p2: 1 - 0, p3: 0 - 0; the others have no partner
+    assert (difference.low, difference.high) == (0.0, 1.0)
+    assert paired(a, pd.Series({"p1": 1.0})) is None
+
+
+def test_levels_carry_the_items_they_are_made_of(home: Home) -> None:
+    write_measurements(home.warehouse)
+    found = Measured.read(home, CELL).levels
+    assert found["sft"]["adherence-greedy"].items.to_dict() == {"p0": 1.0, "p1": 1.0, "p2": 0.0, "p3": 0.0}
+    assert found["sft"]["mmlu_mini:acc"].estimate.value == 0.5
+    assert set(found) == {"base", "sft", "dpo", "ppo"}
+
+
+def test_arms_of_a_cell_are_compared_with_the_judges_preference(rlaif: Command, home: Home) -> None:
+    write_measurements(home.warehouse)
+    found = lines(rlaif("compare", "sft", "base").stdout)
+    assert found["measure"] == ["sft", "base", "difference", "95% interval", "items"]
+    assert found["greedy adherence"][2:] == ["+50 points", "0 to +100", "4"]
+    assert found["MMLU mini"][2:] == ["0 points", "0 to 0", "4"]
+    assert [cell.split()[0] for cell in found["preferred by the judge"]] == ["50%", "50%", "4"]
+
+
+def test_cells_are_compared_arm_by_arm(rlaif: Command, home: Home) -> None:
+    warehouse = write_measurements(home.warehouse)
+    other = warehouse.read("adherence", CELL).drop(columns=["model", "constitution"])
+    warehouse.write("adherence", other[other["arm"] == "dpo"].assign(adherent=False), Cell("tiny", "harmless"))
+    text = rlaif("compare", "tiny/structured", "tiny/harmless").stdout
+    assert text.count("measure") == 2  # dpo by adherence; base by its benchmarks, which both cells share
+    found = lines(text)
+    assert found["greedy adherence"][2:] == ["+100 points", "+100 to +100", "4"]
+    assert "preferred" not in text
+
+
+def test_names_of_sides(data: object) -> None:
+    chosen = select(None, None)
+    here, there = Cell("tiny", "structured"), Cell("large", "harmless")
+    assert sides("dpo", "ppo", chosen) == [(Side(here, "dpo"), Side(here, "ppo"))]
+    assert sides("large/harmless/ppo", "dpo", chosen) == [(Side(there, "ppo"), Side(here, "dpo"))]
+    assert [one.arm for one, _ in sides("tiny/structured", "tiny/harmless", chosen)] == ["base", "sft", "dpo", "ppo"]
+    for a, b, part in (
+        ("tiny/structured", "dpo", "name an arm on both sides"),
+        ("tiny/structured/gpt", "dpo", "unknown arm 'gpt'"),
+        ("tiny/nowhere", "tiny/structured", "'nowhere' has no file"),
+        ("a/b/c/d", "dpo", "neither an arm"),
+    ):
+        with pytest.raises(UserError, match=part):
+            sides(a, b, chosen)

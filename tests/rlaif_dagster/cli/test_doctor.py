@@ -1,0 +1,85 @@
+"""What doctor finds, and that it never shows a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from rlaif_dagster.cli.cells import select
+from rlaif_dagster.cli.doctor import Finding, base_model, estimate_parameters, examine, files, keys, memory
+from rlaif_dagster.home import Home
+from rlaif_dagster.spec.model import Hub, ModelSpec, Package
+
+SECRET = "sk-very-secret"
+PACKAGE = Package(name="p", version="1", wheel_sha256="a" * 64, file="f", sha256="b" * 64, bytes=98_000_000)
+
+
+def states(findings: list[Finding]) -> dict[str, str]:
+    return {finding.what: finding.state for finding in findings}
+
+
+def test_warnings_are_counted_and_the_exit_status_stays_0(rlaif: Callable[..., Result]) -> None:
+    done = rlaif("doctor")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == "1 warning"  # the tiny model's folder does not exist
+    assert "model tiny" in done.stdout
+
+
+def test_only_names_of_keys_are_shown(rlaif: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    done = rlaif("doctor")
+    assert SECRET not in done.output
+    assert "set: OPENAI_API_KEY; not set: ANTHROPIC_API_KEY, HF_TOKEN" in done.stdout
+
+
+def test_a_judge_whose_key_is_missing_is_a_warning(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_JUDGE_KEY", raising=False)
+    assert states(list(keys(select(None, None))))["judge"] == "ok"
+    (data / "recipes/judging.yaml").write_text("judge: paid\n")
+    (warning,) = [finding for finding in keys(select(None, None)) if finding.what == "judge"]
+    assert (warning.state, warning.text) == ("warn", "paid needs MY_JUDGE_KEY (judge paid): set it in the environment")
+    monkeypatch.setenv("MY_JUDGE_KEY", SECRET)
+    assert states(list(keys(select(None, None))))["judge"] == "ok"
+
+
+def test_a_wrong_file_is_a_finding_and_the_rest_is_still_examined(data: Path, home: Home) -> None:
+    (data / "recipes/judging.yaml").write_text("judge: [\n")
+    found = list(examine(select(None, None), home))
+    assert states(found)["files"] == "warn"
+    assert {"accelerator", "disk", "keys", "model tiny"} <= set(states(found))
+    assert "judging.yaml: not valid YAML" in files(select(None, None)).text
+
+
+def test_weights_that_are_here_are_found_and_measured(home: Home, tmp_path: Path) -> None:
+    spec = ModelSpec(folder=str(tmp_path))
+    assert base_model("m", spec, home).state == "warn"
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 4000)
+    assert base_model("m", spec, home).state == "ok"
+    assert estimate_parameters("m", spec, home) == 1000
+
+
+@pytest.mark.parametrize(
+    ("repo", "parameters"), [("meta-llama/Llama-3.1-8B-Instruct", 8e9), ("o/SmolLM2-135M", 135e6), ("o/gpt2", None)]
+)
+def test_the_size_is_guessed_from_the_name_before_the_weights_are_here(
+    repo: str, parameters: float | None, home: Home
+) -> None:
+    assert estimate_parameters("m", ModelSpec(hub=Hub(repo=repo, revision="0" * 40)), home) == parameters
+
+
+def test_the_embedded_models_size_is_guessed_from_its_file(home: Home) -> None:
+    guess = estimate_parameters("m", ModelSpec(package=PACKAGE), home)
+    assert guess == pytest.approx(135e6, rel=0.1)
+
+
+def test_a_model_that_is_too_large_for_the_machine_is_a_warning(home: Home) -> None:
+    def spec(size: str) -> ModelSpec:
+        return ModelSpec(hub=Hub(repo=f"o/x-{size}", revision="0" * 40))
+
+    assert memory("m", spec("10M"), home).state == "ok"
+    assert memory("m", spec("9000B"), home).state == "warn"
+    assert "not known" in memory("m", spec("unknown"), home).text

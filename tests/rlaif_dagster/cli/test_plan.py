@@ -1,0 +1,93 @@
+"""What a plan looks like, and the real plan of a fresh study."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+
+from rlaif_dagster.cli.plan import plan_table, totals
+from rlaif_dagster.home import Home
+from rlaif_dagster.planning import Plan, Step
+from rlaif_dagster.warehouse.store import Cell
+from tests.rlaif_dagster.cli.conftest import Process
+
+GRID = Cell("tiny", "structured")
+JUDGE = Step("judgments", GRID, 2, True, ("constitution structured changed: principles.0.text",), 96, 41_000, 0.5, 120)
+PAIRS = Step("preference_pairs", GRID, 3, False, ("judgments may come out different",), seconds=30)
+DPO = Step("dpo_model", GRID, 4, False, ("preference_pairs may come out different",))
+
+
+def text_of(table: object) -> list[list[str]]:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in captured.get().splitlines()]
+    return [row for row in rows if row]
+
+
+def test_a_row_a_step_with_its_root_cause_and_its_price() -> None:
+    header, _, *rows = text_of(plan_table(Plan((JUDGE, PAIRS))))
+    assert header == ["asset", "cell", "runs", "because", "calls", "tokens", "price", "time"]
+    assert rows == [
+        ["1", "judgments", "tiny/structured", "yes", JUDGE.reasons[0], "96", "41.0k", "$0.5000", "2 min"],
+        ["2", "preference_pairs", "tiny/structured", "maybe", PAIRS.reasons[0], "-", "-", "-", "30 s"],
+    ]
+
+
+def test_reasons_are_text_and_no_markup() -> None:
+    odd = Step("prompts", Cell(), 0, True, ("file [red]x[/red] changed", "[0] is new"))
+    assert text_of(plan_table(Plan((odd,))))[2][4] == "file [red]x[/red] changed; [0] is new"
+
+
+def test_totals_tell_the_certain_from_the_possible() -> None:
+    assert totals(Plan((JUDGE,))) == ["Certain: 1 step, 96 judge calls, 41.0k tokens, $0.5000, 2 min."]
+    certain, most = totals(Plan((JUDGE, PAIRS, DPO)))
+    assert certain.startswith("Certain: 1 step")
+    assert most == (
+        "At most: 3 steps, 96 judge calls, 41.0k tokens, $0.5000, 2 min and 1 step of unknown length. "
+        "A step marked maybe runs only if what it reads comes out different."
+    )
+    assert totals(Plan((DPO,)))[0].startswith("At most: 1 step, no judge calls, $0, time unknown.")
+
+
+class TestFreshStudy:
+    """Nothing was ever made: everything is to be, parents first, and asking writes nothing."""
+
+    def test_every_asset_is_planned_once_a_cell_parents_first(self, rlaif_process: Process, home: Home) -> None:
+        done = rlaif_process("plan", "--json", "--model", "all", "--constitution", "all")
+        steps = [
+            (step["asset"], step["cell"]["model"], step["cell"]["constitution"]) for step in json.loads(done.stdout)
+        ]
+        assets = [asset for asset, _, _ in steps]
+        assert len(set(steps)) == len(steps)
+        counted = {asset: assets.count(asset) for asset in ("prompts", "completions", "judgments", "judge_agreement")}
+        assert counted == {"prompts": 1, "completions": 2, "judgments": 4, "judge_agreement": 2}
+        cell = [asset for asset, *of in steps if of in (["tiny", "structured"], ["tiny", None], [None, None])]
+        chain = [
+            "prompts",
+            "completions",
+            "revisions",
+            "judgments",
+            "preference_pairs",
+            "dpo_model",
+            "dpo_responses",
+            "report",
+        ]
+        assert sorted(chain, key=cell.index) == chain
+        assert done.stderr == ""
+        assert not home.root.exists()
+
+    def test_without_options_it_is_the_studys_own_cell_as_a_table(self, rlaif_process: Process) -> None:
+        text = rlaif_process("plan").stdout
+        assert "tiny/structured" in text
+        assert "large" not in text
+        assert "harmless" not in text
+        assert "Certain: " in text
+
+    def test_a_selection_names_assets(self, rlaif_process: Process) -> None:
+        done = rlaif_process("plan", "--json", "--select", "prompts")
+        assert [step["asset"] for step in json.loads(done.stdout)] == ["prompts"]
+        wrong = rlaif_process("plan", "--select", "nonsense")
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert wrong.stderr.startswith("rlaif: --select 'nonsense': no such asset; assets are: ")

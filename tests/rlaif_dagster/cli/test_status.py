@@ -1,0 +1,63 @@
+"""The grid as `rlaif status` shows it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+
+from rlaif_dagster.cli.status import as_json, status_table, summary
+from rlaif_dagster.home import Home
+from rlaif_dagster.planning import CellStatus
+from rlaif_dagster.warehouse.store import Cell
+from tests.rlaif_dagster.cli.conftest import Process
+
+NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
+GRID = Cell("tiny", "structured")
+ROWS = [
+    CellStatus("prompts", Cell(), "fresh", "abc", NOW - timedelta(hours=3)),
+    CellStatus("judgments", GRID, "stale", "def", NOW - timedelta(days=4), "constitution [structured] changed"),
+    CellStatus("dpo_model", GRID, "failed", None, None, "run 12345678 failed"),
+    CellStatus("report", GRID, "missing"),
+]
+
+
+def test_a_row_an_asset_and_cell_with_state_age_version_and_reason() -> None:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(status_table(ROWS, NOW))
+    lines = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in captured.get().splitlines()]
+    assert [line for line in lines if line][2:] == [
+        ["prompts", "-", "fresh", "3.0 h ago", "abc"],
+        ["judgments", "tiny/structured", "stale", "4 d ago", "def", "constitution [structured] changed"],
+        ["dpo_model", "tiny/structured", "failed", "run 12345678 failed"],
+        ["report", "tiny/structured", "missing"],
+    ]
+
+
+def test_the_summary_counts_and_says_what_to_do() -> None:
+    assert summary(ROWS[:1]) == "1 fresh"
+    assert summary(ROWS).startswith("1 fresh, 1 stale, 1 missing, 1 failed; `rlaif plan`")
+    assert summary([]) == "nothing in these cells"
+
+
+def test_json_keeps_everything() -> None:
+    (row,) = json.loads(as_json(ROWS[:1]))
+    assert row == {
+        "asset": "prompts",
+        "cell": {"model": None, "constitution": None},
+        "state": "fresh",
+        "version": "abc",
+        "made_at": "2026-01-10 09:00:00+00:00",
+        "reason": None,
+    }
+
+
+def test_of_a_fresh_study_everything_is_missing(rlaif_process: Process, home: Home) -> None:
+    done = rlaif_process("status", "--json")
+    rows = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert not home.root.exists()
+    assert {row["state"] for row in rows} == {"missing"}
+    assert {"prompts", "ppo_model", "report"} <= {row["asset"] for row in rows}

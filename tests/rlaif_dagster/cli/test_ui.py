@@ -1,0 +1,86 @@
+"""`rlaif ui` sets Dagster up and becomes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.home import CHECKOUT, Home
+from tests.rlaif_dagster.cli.conftest import Process
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_port_in_use_is_told_before_anything_starts(rlaif_process: Process, home: Home) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = rlaif_process("ui", "--port", str(port))
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"rlaif: cannot listen on 127.0.0.1:{port} (Address already in use); choose another with --port\n"
+    )
+    assert not home.root.exists()
+
+
+@pytest.mark.e2e
+def test_the_page_answers_and_knows_the_assets(data: Path, home: Home) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "rlaif_dagster.cli.main", "ui", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as server:
+        try:
+            page = wait_for(f"http://127.0.0.1:{port}/server_info")
+            assert re.search(r'"dagster_version"', page)
+            query = "{repositoriesOrError{...on RepositoryConnection{nodes{assetNodes{assetKey{path}}}}}}"
+            answer = wait_for(f"http://127.0.0.1:{port}/graphql?query={quote(query)}", until="dpo_model")
+            assert '"ppo_model"' in answer
+        finally:
+            os.killpg(server.pid, signal.SIGINT)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+    assert (home.dagster / "dagster.yaml").exists()
+    assert not (CHECKOUT / ".dagster").exists()
+
+
+def wait_for(url: str, until: str = "", seconds: float = 120) -> str:
+    """The page's text, once it is there and contains `until`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=30) as response:
+                text = str(response.read().decode())
+            if until in text:
+                return text
+        except OSError:
+            text = "no answer"
+        if time.monotonic() > deadline:
+            pytest.fail(f"{url}: {text[:500]}")
+        time.sleep(0.5)
+
+
+def test_outside_a_checkout_it_says_so(data: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlaif_dagster import home as home_module
+    from rlaif_dagster.cli.ui import ui
+
+    monkeypatch.setattr(home_module, "CHECKOUT", tmp_path)
+    with pytest.raises(UserError, match=r"workspace\.yaml: no such file; rlaif runs from its checkout"):
+        ui()

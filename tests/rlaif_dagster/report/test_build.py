@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rlaif_dagster.home import Home
+from rlaif_dagster.report.build import CONTENTS, build_report, markdown_preview
+from rlaif_dagster.spec.constitution import Constitution
+from rlaif_dagster.spec.model import ModelSpec
+from rlaif_dagster.warehouse.cell import cell_tables
+from rlaif_dagster.warehouse.schemas import GRID, TABLES
+from rlaif_dagster.warehouse.store import Cell, Warehouse
+from tests.rlaif_dagster.report.study import AT, CONSTITUTION, MODEL, MODEL_SPEC, NAME, PLAIN, study_tables
+
+ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+
+def render(tables: dict[str, pd.DataFrame], spec: Constitution = CONSTITUTION, **changes: Any) -> str:
+    arguments: dict[str, Any] = {"model": MODEL, "constitution": NAME, "model_spec": MODEL_SPEC, "generated_at": AT}
+    return build_report(tables, constitution_spec=spec, **(arguments | changes))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(study_tables())
+
+
+class Outline(HTMLParser):
+    """Ids, links, loaded addresses and scripts of a page; raises on tags that do not nest."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.scripts = 0
+        self.images = 0
+        self._open: list[str] = []
+        self.feed(page)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self._open.append(tag)
+        self.scripts += tag == "script"
+        self.images += tag == "img"
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name in ("href", "xlink:href") and (value or "").startswith("#"):
+                self.links.append((value or "")[1:])
+            elif name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+                self.loads.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+
+def test_is_one_file_that_loads_nothing_and_whose_links_lead_somewhere(page: str) -> None:
+    outline = Outline(page)
+    assert outline.loads == []
+    assert "@import" not in page
+    assert not re.findall(r"url\((?!#)", page)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert set(outline.links) <= set(outline.ids)
+    assert len(page.encode()) < 2_000_000
+
+
+def test_the_verdict_comes_first_and_every_section_follows(page: str) -> None:
+    places = [page.index(f'id="{name}"') for name, _ in CONTENTS]
+    assert places == sorted(places)
+    assert page.index("PPO did better than DPO") < page.index('id="numbers"')
+
+
+def test_gives_the_same_bytes_from_what_the_warehouse_gives_back(page: str, home: Home) -> None:
+    warehouse = Warehouse(home.warehouse)
+    for name, frame in study_tables().items():
+        keys = TABLES[name].keys
+        rows = frame.drop(columns=[key for key in keys if key in frame])
+        of_base = rows["arm"] == "base" if "arm" in rows and keys == GRID else pd.Series(data=False, index=rows.index)
+        cell = Cell(MODEL if "model" in keys else None, NAME if "constitution" in keys else None)
+        warehouse.write(name, rows[~of_base], cell)
+        if of_base.any():
+            warehouse.write(name, rows[of_base], Cell(MODEL), "base")
+
+    assert render(cell_tables(home, Cell(MODEL, NAME))) == page
+
+
+def test_model_output_is_shown_as_text() -> None:
+    tables = study_tables()
+    first = tables["qualitative"].index[0]
+    for column in ("prompt", "response", "rationale", "grader", "category"):
+        tables["qualitative"].loc[first, column] = ATTACK
+    tables["prompts"].at[0, "reference"] = [ATTACK]
+    tables["adherence"].loc[tables["adherence"]["missing"] == "Answer", "missing"] = ATTACK
+    tables["judgments"]["principle_id"] = ATTACK
+    tables["judge_agreement"]["dataset"] = ATTACK
+    tables["lineage"].loc[0, ["asset", "data_version"]] = [ATTACK, ATTACK]
+    for column in ("prompt", "chosen", "rejected"):
+        tables["preference_pairs"][column] = ATTACK
+    for name in ("benchmarks", "benchmark_items"):
+        tables[name]["task"] = tables[name]["task"].str.replace("mmlu_mini", ATTACK)
+
+    hostile = render(tables, model=ATTACK, constitution=ATTACK)
+
+    outline = Outline(hostile)
+    assert (outline.scripts, outline.images) == (1, 0)
+    assert hostile.count("&lt;script&gt;document.title") > 10
+    assert len(outline.ids) == len(set(outline.ids))
+
+
+def test_a_policy_forbids_every_other_script_and_every_request(page: str) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    assert "default-src" in policy[1]
+    assert "sha256-" in policy[1]
+    assert "script-src &#39;unsafe-inline" not in policy[1]
+    assert not re.search(r"\son\w+=", page)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        ("prompts", "benchmark_items", "judge_agreement", "models"),
+        ("preference_pairs", "benchmarks", "lineage"),
+        ("judgments", "adherence", "responses"),
+        ("head_to_head", "qualitative", "training_metrics"),
+    ],
+    ids=lambda names: names[0],
+)
+def test_any_table_may_be_empty_while_those_beside_it_are_not(empty: tuple[str, ...]) -> None:
+    tables = study_tables()
+    for name in empty:
+        tables[name] = pd.DataFrame(columns=[column.name for column in TABLES[name].all_columns])
+    page = render(tables)
+    outline = Outline(page)
+    assert set(outline.links) <= set(outline.ids)
+    assert not re.search(r"\b(nan|None|NaT)\b", page.split("</style>")[1])
+
+
+def test_without_any_table_the_page_still_says_what_is_missing() -> None:
+    page = render({}, PLAIN)
+    assert "DPO and PPO were not compared" in page
+    assert "No benchmark was run." in page
+    assert "prescribes no format that a program could check" in page
+    assert "svg" not in page.split("</style>")[1]
+
+
+def test_the_time_is_told_in_utc() -> None:
+    page = render({}, generated_at=datetime(2026, 3, 14, 1, 9, tzinfo=timezone(timedelta(hours=2))))
+    assert "13 March 2026, 23:09 UTC" in page
+    assert render({}, generated_at=datetime(2026, 3, 13, 23, 9, tzinfo=UTC)) == page
+
+
+def test_commands_name_the_cell_and_pull_only_what_can_be_pulled() -> None:
+    assert "rlaif models pull smollm2-135m-instruct" in render({})
+    page = render({}, model="my model", model_spec=ModelSpec(folder="/models/mine"))
+    assert "models pull" not in page
+    assert "rlaif up --model &#39;my model&#39; --constitution structured" in page
+
+
+def test_the_preview_is_a_sentence_and_a_table() -> None:
+    lines = markdown_preview(study_tables()).splitlines()
+    assert lines[0].startswith("PPO did better than DPO")
+    assert lines[2:4] == ["| | base | SFT | DPO | PPO |", "|---|---:|---:|---:|---:|"]
+    assert "| greedy adherence | 0% (0 to 6%) | 47% (35 to 59%) | 91% (81 to 96%) | 94% (85 to 98%) |" in lines
+    assert markdown_preview({}).count("\n") == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser_it_asks_for_nothing_runs_nothing_foreign_and_fits(
+    browser: Any, tmp_path: Path, width: int
+) -> None:
+    tables = study_tables()
+    tables["qualitative"]["response"] = ATTACK
+    file = tmp_path / "report.html"
+    file.write_text(render(tables), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark")
+    asked, said = [], []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: said.append(message.text))
+    tab.goto(file.as_uri())
+
+    assert asked == [file.as_uri()]
+    assert said == []
+    assert tab.title() == "smollm2-135m-instruct under structured: DPO or PPO?"
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.locator(".output").first.inner_text() == ATTACK
+    tab.locator("button", has_text="Open all").click()
+    assert tab.locator("details.asked[open]").count() == 20
+    tab.locator("#adherence a", has_text="adherence").click()
+    assert tab.locator("tr:target strong").inner_text() == "adherence"
+    tab.close()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rlaif_dagster.report.estimate import Estimate, joined, percent, signed
+
+
+@pytest.mark.parametrize(
+    ("value", "n", "text"),
+    [(0.914, 64, "91%"), (0.914, 5000, "91.4%"), (-0.03, 64, "−3%"), (-0.001, 64, "0%"), (1.0, 3, "100%")],
+)
+def test_percent_has_the_decimals_that_n_can_carry(value: float, n: int, text: str) -> None:
+    assert percent(value, n) == text
+
+
+def test_signed_numbers_never_show_a_signed_zero() -> None:
+    assert [signed(value) for value in (7.2, -3.4, 0.2, -0.2)] == ["+7", "−3", "0", "0"]
+
+
+def test_points_are_counted_in_the_singular_too() -> None:
+    assert Estimate(0.01, -0.02, 0.04, 64).points == "+1 point"
+    assert Estimate(-0.07, -0.1, -0.04, 64).points == "−7 points"
+    assert Estimate(-0.07, -0.1, -0.04, 64).points_range == "−10 to −4"
+
+
+def test_an_unknown_interval_decides_nothing() -> None:
+    unknown = Estimate(0.5, math.nan, math.nan, 1)
+    assert (unknown.sign(), unknown.share_range) == (0, "")
+
+
+def test_lists_read_like_english() -> None:
+    assert [joined([]), joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]

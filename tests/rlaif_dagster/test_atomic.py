@@ -1,0 +1,71 @@
+"""A reader sees the old file or the new one, and a failed write leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlaif_dagster import atomic
+
+
+class Cut(Exception):
+    """The write was interrupted."""
+
+
+def test_the_target_keeps_its_old_content_until_the_write_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "sub" / "file.txt"
+    atomic.write_text(target, "old")
+
+    def write(path: Path) -> None:
+        path.write_text("half of the n")
+        assert target.read_text() == "old"
+        assert path.name.startswith(".")
+        assert path.parent == target.parent
+        path.write_text("new")
+
+    atomic.write_file(target, write)
+    assert target.read_text() == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_failed_write_leaves_the_target_and_no_temporary(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    atomic.write_text(target, "old")
+
+    def write(path: Path) -> None:
+        path.write_text("half")
+        raise Cut
+
+    with pytest.raises(Cut):
+        atomic.write_file(target, write)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "key"
+
+    def cut() -> None:
+        with atomic.new_folder(target) as filling:
+            (filling / "weights").write_text("half")
+            raise Cut
+
+    with pytest.raises(Cut):
+        cut()
+    assert list(target.parent.iterdir()) == []
+
+    with atomic.new_folder(target) as filling:
+        (filling / "weights").write_text("whole")
+        assert not target.exists()
+    assert (target / "weights").read_text() == "whole"
+
+
+def test_a_folder_that_is_there_wins_because_its_name_is_its_content(tmp_path: Path) -> None:
+    target = tmp_path / "key"
+    with atomic.new_folder(target) as filling:
+        (filling / "file").write_text("first")
+    with atomic.new_folder(target) as filling:
+        (filling / "file").write_text("second")
+    assert (target / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]

@@ -1,0 +1,142 @@
+"""The reward model reads the end token, learns the preferred answers, and comes apart for PPO."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.language.base_model import LanguageModel
+from rlaif_dagster.spec.recipes import Lora, Reward
+from rlaif_dagster.training.metrics import final
+from rlaif_dagster.training.reward import RewardModel, held_out_metrics, reward_parts, train_reward
+from rlaif_dagster.training.reward_model import classifier, scoring_tokenizer
+from rlaif_dagster.training.trained import Trained
+from tests.rlaif_dagster.training.conftest import FreshModel
+
+RECIPE = Reward(lora=Lora(r=4, alpha=8), epochs=4, batch_size=4, learning_rate=5e-3)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    fresh_model: FreshModel, pairs: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Trained, Path]:
+    folder = tmp_path_factory.mktemp("reward")
+    return train_reward(fresh_model(), pairs, RECIPE, seed=0, work=folder / "w", target=folder / "t"), folder / "t"
+
+
+def end_state(lm: LanguageModel, prompt: str, answer: str, model: torch.nn.Module | None = None) -> torch.Tensor:
+    """Last hidden state at the end token, by a plain pass over one unpadded sequence."""
+    ids = lm.prompt_ids(lm.chat(prompt)) + lm.answer_ids(answer)
+    assert ids[-1] == lm.end_id
+    with torch.no_grad():
+        return (model or lm.model.base_model)(torch.tensor([ids])).last_hidden_state[0, -1]
+
+
+def test_learns_the_preferences(trained: tuple[Trained, Path]) -> None:
+    outcome, _ = trained
+    values = final(outcome.metrics)
+    assert values["eval_accuracy"] == 1
+    assert values["eval_margin"] > 1
+    assert [check.name for check in outcome.checks] == ["finite_loss", "reward_accuracy"]
+    assert all(check.passed for check in outcome.checks)
+    assert "ranks 100.0% of 4 held-out pairs right" in outcome.checks[1].message
+
+
+@pytest.mark.parametrize("pad_with_end", [False, True])
+def test_trains_on_the_score_at_the_end_token(
+    fresh_model: FreshModel, pairs: pd.DataFrame, tmp_path: Path, pad_with_end: bool
+) -> None:
+    """At learning rate 0 (the warm-up's first step) the trainer's numbers are those of the first head at the end tokens, also
+    where the tokenizer pads with the end token itself."""
+    recipe = RECIPE.model_copy(update={"batch_size": 12, "epochs": 2, "center_rewards": 0.1})
+    lm = fresh_model(pad_with_end=pad_with_end)
+    outcome = train_reward(lm, pairs, recipe, seed=3, work=tmp_path / "w", target=tmp_path / "t")
+    first = outcome.metrics[outcome.metrics["step"] == 1].set_index("name")["value"]
+    base = fresh_model()
+    head = classifier(base, 0, seed=3).score.weight[0]
+    train = pairs[pairs["split"] == "train"]
+    chosen, rejected = (
+        torch.stack([head @ end_state(base, p, a) for p, a in zip(train["prompt"], train[column], strict=True)])
+        for column in ("chosen", "rejected")
+    )
+    assert first["mean_reward"] == pytest.approx(torch.cat([chosen, rejected]).mean().item(), abs=1e-4)
+    assert first["margin"] == pytest.approx((chosen - rejected).mean().item(), abs=1e-4)
+    loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean() + 0.1 * ((chosen + rejected) ** 2).mean()
+    assert first["loss"] == pytest.approx(loss.item(), abs=1e-4)
+
+
+def test_loaded_model_scores_as_measured(
+    trained: tuple[Trained, Path], fresh_model: FreshModel, pairs: pd.DataFrame
+) -> None:
+    outcome, folder = trained
+    model = RewardModel.load(fresh_model(pad_with_end=True), folder)
+    held_out = pairs[pairs["split"] == "held_out"]
+    chosen = model.score(held_out["prompt"].tolist(), held_out["chosen"].tolist(), batch=3)
+    rejected = model.score(held_out["prompt"].tolist(), held_out["rejected"].tolist())
+    assert np.mean(np.subtract(chosen, rejected)) == pytest.approx(final(outcome.metrics)["eval_margin"], abs=1e-4)
+    assert chosen == pytest.approx(
+        model.score(held_out["prompt"].tolist(), held_out["chosen"].tolist(), batch=1), abs=1e-4
+    )
+
+
+def test_parts_fit_the_causal_model(trained: tuple[Trained, Path], fresh_model: FreshModel) -> None:
+    """What PPO does: the reward LoRA on the plain causal model's trunk, times the head, is the reward."""
+    lora, head, config = reward_parts(trained[1])
+    assert head.shape == (1, 64)
+    assert (config.r, config.lora_alpha) == (4, 8)
+    assert "layers.0.self_attn.q_proj.lora_A.weight" in lora
+    assert len(lora) == 2 * 2 * 7  # A and B, two layers, seven linear modules each
+    lm = fresh_model()
+    plain = LoraConfig(task_type="CAUSAL_LM", r=config.r, lora_alpha=config.lora_alpha, target_modules="all-linear")
+    model = get_peft_model(lm.model, plain)
+    set_peft_model_state_dict(model, {f"base_model.model.model.{name}": tensor for name, tensor in lora.items()})
+    state = end_state(lm, "Name a fruit.", "An apple.", model.get_base_model().model)
+    [expected] = RewardModel.load(fresh_model(), trained[1]).score(["Name a fruit."], ["An apple."])
+    assert (head @ state).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_held_out_metrics_by_hand() -> None:
+    values = held_out_metrics(np.array([1.0, 2.0, 0.0, 1.0]), np.array([0.0, 3.0, 0.0, -1.0]), np.array([5, -3, 0, 2]))
+    assert values == {"accuracy": 0.5, "margin": 0.5, "mean_reward": 0.75, "longer_accuracy": 0.625}
+
+
+def test_worse_than_asked_fails_its_check(fresh_model: FreshModel, pairs: pd.DataFrame, tmp_path: Path) -> None:
+    """Held-out pairs turned round: what was learned is now wrong, and the check says by how much."""
+    turned = pairs.copy()
+    held_out = turned["split"] == "held_out"
+    turned.loc[held_out, ["chosen", "rejected"]] = turned.loc[held_out, ["rejected", "chosen"]].to_numpy()
+    outcome = train_reward(fresh_model(), turned, RECIPE, seed=0, work=tmp_path / "w", target=tmp_path / "t")
+    check = outcome.checks[1]
+    assert (check.name, check.passed) == ("reward_accuracy", False)
+    assert "ranks 0.0% of 4 held-out pairs right (at least 50.0% asked" in check.message
+
+
+def test_without_held_out_pairs_nothing_is_trained(
+    fresh_model: FreshModel, pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no held-out pairs"):
+        train_reward(
+            fresh_model(), pairs[pairs["split"] == "train"], RECIPE, seed=0, work=tmp_path / "w", target=tmp_path / "t"
+        )
+
+
+def test_head_starts_small_and_by_its_seed(fresh_model: FreshModel) -> None:
+    lm = fresh_model()
+    one, again, other = (classifier(lm, 0, seed=seed).score.weight for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert one.std().item() == pytest.approx(1 / math.sqrt(65), rel=0.3)
+
+
+def test_padding_token_is_never_the_end_token(fresh_model: FreshModel) -> None:
+    assert scoring_tokenizer(fresh_model()).pad_token == "<|pad|>"
+    lm = fresh_model(pad_with_end=True)
+    assert scoring_tokenizer(lm).pad_token_id != lm.end_id
+    assert lm.tokenizer.pad_token_id == lm.end_id  # the model's own tokenizer is left alone
