@@ -6,7 +6,7 @@ The arms differ only in which adapter is loaded, so one factory makes their two 
 import dagster as dg
 import pandas as pd
 
-from assets.step import Frames, Step
+from assets.step import Frames, Step, digest_of, path_of
 from assets.study_asset import study_asset
 from resources.judge import JudgeResource
 from resources.language_model import LanguageModelResource
@@ -51,13 +51,13 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
 
             parts = []
             for seed, adapter in step.policies(model_store, arm):
-                lm = language_model.load(step.model, adapter.path)
-                chunks = step.chunks(step.model_spec.meaning(), adapter.digest)
+                lm = language_model.load(step.model, path_of(adapter))
+                chunks = step.chunks(step.model_spec.meaning(), digest_of(adapter))
                 parts.append([f.assign(arm=arm, seed=seed) for f in run_benchmarks(lm, recipe, folder, chunks=chunks)])
             numbers, items = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
             return {"benchmarks": numbers, "benchmark_items": items}
 
-        reads = [step.model_spec.meaning(), [a.digest for _, a in step.policies(model_store, arm)], identity]
+        reads = [step.model_spec.meaning(), [digest_of(a) for _, a in step.policies(model_store, arm)], identity]
         return step.finish(step.recall(reads, evaluate), part=arm)
 
     return benchmarks
@@ -84,13 +84,13 @@ def _responses_asset(arm: str) -> dg.AssetsDefinition:
 
             parts = []
             for seed, adapter in step.policies(model_store, arm):
-                lm = language_model.load(step.model, adapter.path)
-                chunks = step.chunks(step.model_spec.meaning(), adapter.digest)
+                lm = language_model.load(step.model, path_of(adapter))
+                chunks = step.chunks(step.model_spec.meaning(), digest_of(adapter))
                 parts.append(respond(lm, questions, recipe, chunks=chunks).assign(arm=arm, seed=seed))
             return {"responses": pd.concat(parts, ignore_index=True)}
 
         reads = [
-            step.model_spec.meaning(), [a.digest for _, a in step.policies(model_store, arm)], recipe.meaning(),
+            step.model_spec.meaning(), [digest_of(a) for _, a in step.policies(model_store, arm)], recipe.meaning(),
             sorted(questions["prompt_id"]),
         ]  # fmt: skip
         return step.finish(step.recall(reads, answer), part=arm)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import dagster as dg
+
 from assets.data import DATA_ASSETS
 from assets.evaluation import EVALUATION_ASSETS
 from assets.inputs import INPUT_ASSETS
@@ -15,7 +17,7 @@ from rlaif_dagster.resolver import Node, State
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Warehouse
 
-ASSETS = [*INPUT_ASSETS, *DATA_ASSETS, *PREFERENCE_ASSETS, *POLICY_ASSETS, *EVALUATION_ASSETS, *RESULT_ASSETS]
+ASSETS: list[dg.AssetsDefinition | dg.SourceAsset] = [*INPUT_ASSETS, *DATA_ASSETS, *PREFERENCE_ASSETS, *POLICY_ASSETS, *EVALUATION_ASSETS, *RESULT_ASSETS]
 
 
 @lru_cache(maxsize=1)
@@ -26,3 +28,8 @@ def graph_nodes() -> dict[str, Node]:
 def graph_state(project: Project, warehouse: Warehouse) -> State:
     """The graph with its current versions."""
     return state_of(graph_nodes(), project, warehouse)
+
+
+def made_by(dims: tuple[str, ...]) -> list[str]:
+    """The assets (inputs aside) that are partitioned by exactly these dimensions."""
+    return [node.asset for node in graph_nodes().values() if node.dims == dims and node.code_version]

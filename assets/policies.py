@@ -2,13 +2,14 @@
 
 import dagster as dg
 
-from assets.step import Step
+from assets.step import Step, digest_of, path_of
 from assets.study_asset import study_asset
-from assets.training import train_arm
+from assets.training import Run, train_arm
 from resources.language_model import LanguageModelResource
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
+from rlaif_dagster.training.trained import Trained
 
 GRID = ("model", "constitution")
 KINDS = ("torch", "huggingface")
@@ -30,7 +31,7 @@ def sft_model(
     step = Step.begin(context, project, warehouse)
     recipe, pairs = step.project.recipe("sft", step.cell.model), step.read("preference_pairs")
 
-    def train(run):
+    def train(run: Run) -> Trained:
         from rlaif_dagster.training.sft import train_sft
 
         return train_sft(
@@ -55,7 +56,7 @@ def reward_model(
     step = Step.begin(context, project, warehouse)
     recipe, pairs = step.project.recipe("reward", step.cell.model), step.read("preference_pairs")
 
-    def train(run):
+    def train(run: Run) -> Trained:
         from rlaif_dagster.training.reward import train_reward
 
         return train_reward(
@@ -81,15 +82,15 @@ def dpo_model(
     recipe, pairs = step.project.recipe("dpo", step.cell.model), step.read("preference_pairs")
     start = step.start_adapter(model_store, recipe.start)
 
-    def train(run):
+    def train(run: Run) -> Trained:
         from rlaif_dagster.training.dpo import train_dpo
 
         return train_dpo(
             language_model.load(step.model), pairs, recipe,
-            seed=run.seed, work=run.work, target=run.target, start_adapter=start.path,
+            seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
         )  # fmt: skip
 
-    reads = [step.version("preference_pairs"), start.digest]
+    reads = [step.version("preference_pairs"), digest_of(start)]
     return train_arm(step, model_store, "dpo", recipe, recipe.seeds, reads, train)
 
 
@@ -109,15 +110,15 @@ def ppo_model(
     recipe, questions = step.project.recipe("ppo", step.cell.model), step.read("prompts")
     start, reward = step.start_adapter(model_store, recipe.start), step.adapter(model_store, "reward")
 
-    def train(run):
+    def train(run: Run) -> Trained:
         from rlaif_dagster.training.ppo.loop import train_ppo
 
         return train_ppo(
             language_model.load(step.model), reward.path, questions, recipe,
-            seed=run.seed, work=run.work, target=run.target, start_adapter=start.path,
+            seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
         )  # fmt: skip
 
-    reads = [step.version("prompts"), reward.digest, start.digest]
+    reads = [step.version("prompts"), reward.digest, digest_of(start)]
     return train_arm(step, model_store, "ppo", recipe, recipe.seeds, reads, train)
 
 

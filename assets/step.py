@@ -40,13 +40,20 @@ PREVIEW_CHARACTERS = 120
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter in the model store; both fields None for the base model itself."""
+    """A trained adapter in the model store."""
 
-    path: Path | None
-    digest: str | None
+    path: Path
+    digest: str
 
 
-NO_ADAPTER = Adapter(None, None)
+def path_of(adapter: Adapter | None) -> Path | None:
+    """Where the adapter lies; None for the base model itself."""
+    return adapter.path if adapter else None
+
+
+def digest_of(adapter: Adapter | None) -> str | None:
+    """What identifies the policy beside its base model."""
+    return adapter.digest if adapter else None
 
 
 @dataclass(frozen=True)
@@ -151,20 +158,22 @@ class Step:
     def _arm_cell(self, arm: str) -> Cell:
         return Cell(self.cell.model) if arm == "base" else self.cell
 
-    def policies(self, store: ModelStoreResource, arm: str) -> list[tuple[int, Adapter]]:
+    def policies(self, store: ModelStoreResource, arm: str) -> list[tuple[int, Adapter | None]]:
         """The arm's adapters by seed; base is the model without one."""
-        if arm == "base":
-            return [(0, NO_ADAPTER)]
-        rows = self.read("models", arm).itertuples()
-        return [(int(row.seed), Adapter(store.open().path(row.path), row.digest)) for row in rows]
+        return [(0, None)] if arm == "base" else [*self.adapters(store, arm)]
+
+    def adapters(self, store: ModelStoreResource, arm: str) -> list[tuple[int, Adapter]]:
+        """The adapters of a trained arm by seed."""
+        rows = self.read("models", arm).to_dict("records")
+        return [(row["seed"], Adapter(store.open().path(row["path"]), row["digest"])) for row in rows]
 
     def adapter(self, store: ModelStoreResource, arm: str) -> Adapter:
         """The adapter of an arm's first seed."""
-        return self.policies(store, arm)[0][1]
+        return self.adapters(store, arm)[0][1]
 
-    def start_adapter(self, store: ModelStoreResource, start: str) -> Adapter:
+    def start_adapter(self, store: ModelStoreResource, start: str) -> Adapter | None:
         """Where a policy starts. From base, the SFT adapter is not read at all, so its changes retrain nothing."""
-        return NO_ADAPTER if start == "base" else self.adapter(store, start)
+        return None if start == "base" else self.adapter(store, start)
 
     @staticmethod
     def combined(digests: Iterable[str]) -> str:
@@ -194,7 +203,7 @@ class Step:
                     self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd,
                 ),
             )  # fmt: skip
-        shown = {f"rows of {name}": len(frame) for name, frame in frames.items()}
+        shown: dict[str, Any] = {f"rows of {name}": len(frame) for name, frame in frames.items()}
         shown |= {f"preview of {name}": dg.MetadataValue.md(preview(frame)) for name, frame in frames.items()}
         shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd} | (metadata or {})
         return dg.MaterializeResult(

@@ -45,6 +45,7 @@ def train_arm(
     are trained one by one, so a seed added later leaves the others alone.
     """
     from rlaif_dagster.training.card import write_card
+    from rlaif_dagster.training.metrics import final
 
     models = store.open()
     stored: list[StoredModel] = []
@@ -58,11 +59,11 @@ def train_arm(
             write_card(
                 target, title=f"{step.cell.model} aligned with {arm} under {step.cell.constitution}",
                 base=step.base_reference, arm=arm, recipe=recipe.meaning() | {"seed": seed},
-                lineage=[(v.asset, v.partition or "", v.version) for v in step.upstream], metrics=trained.metrics,
+                lineage=[(v.asset, v.partition or "", v.version) for v in step.upstream], metrics=final(trained.metrics), license=step.model_spec.license,
             )  # fmt: skip
             return trained
 
-        stored.append(models.get(key) or models.publish(key, fill))
+        stored.append(models.get(key) or models.publish(key, fill, work=work))
     checks = [check for model in stored for check in model.trained.checks]
     return step.finish(
         {"models": _model_rows(step, arm, recipe, seeds, stored), "training_metrics": _metric_rows(arm, seeds, stored)},

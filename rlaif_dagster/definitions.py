@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.graph import ASSETS, graph_nodes
+from assets.graph import ASSETS, graph_nodes, made_by
 from assets.partitions import BY_DIMS
 from assets.sensors import watch_inputs
 from resources.judge import JudgeResource
@@ -12,22 +12,24 @@ from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 from rlaif_dagster.lineage import job_name
 
+nodes = graph_nodes()
 project, warehouse = ProjectResource(), WarehouseResource()
 
 
-def _job(dims: tuple[str, ...]) -> object:
-    names = [node.asset for node in graph_nodes().values() if node.dims == dims and node.code_version]
-    return dg.define_asset_job(
+# One job a partition set: a job that mixed them would run unpartitioned assets once a partition.
+jobs = [
+    dg.define_asset_job(
         job_name(dims),
-        selection=dg.AssetSelection.assets(*names),
-        partitions_def=BY_DIMS[dims],
+        selection=dg.AssetSelection.assets(*made_by(dims)),
+        partitions_def=partitions,
         description=f"Every asset made once {'a ' + ' and '.join(dims) if dims else 'for the whole study'}.",
     )
-
+    for dims, partitions in BY_DIMS.items()
+]
 
 defs = dg.Definitions(
     assets=ASSETS,
-    jobs=[_job(dims) for dims in BY_DIMS],
+    jobs=jobs,
     resources={
         "project": project,
         "warehouse": warehouse,

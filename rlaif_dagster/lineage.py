@@ -8,11 +8,13 @@ after each: that is the early cutoff.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 import dagster as dg
+import psutil
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
@@ -28,6 +30,7 @@ from rlaif_dagster.warehouse.store import Cell, Warehouse
 DIMS = "rlaif/dims"  # asset metadata: the partition dimensions, by name
 WRITES = "rlaif/writes"  # asset metadata: files of the warehouse, `{model}` and `{constitution}` standing for the cell
 DATA_VERSION_TAG = "dagster/data_version"
+PROCESS_TAG = "rlaif/process"  # run tag: the command line that carries the run
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Estimator = Callable[[Step], Step]
 
@@ -166,7 +169,7 @@ class Study:
             partition_key=partition_key(step.cell),
             asset_selection=[dg.AssetKey(step.asset)],
             raise_on_error=False,
-            tags={"rlaif/command": "up"},
+            tags={PROCESS_TAG: _process_name()},
         )
         return None if result.success else _error_of(result)
 
@@ -183,7 +186,9 @@ class Study:
         """Dagster's instance under RLAIF_HOME, configured on first use."""
         folder = prepare_dagster_home(self.home)
         os.environ["DAGSTER_HOME"] = str(folder)
-        return dg.DagsterInstance.get()
+        instance = dg.DagsterInstance.get()
+        end_dead_runs(instance)
+        return instance
 
     def status(self, models: Iterable[str], constitutions: Iterable[str]) -> list[CellStatus]:
         """Every asset of the chosen grid: fresh, stale, missing or failed."""
@@ -219,6 +224,28 @@ class Study:
         node = self.nodes[asset]
         own = Cell(*(getattr(cell, dim) if dim in node.dims else None for dim in ("model", "constitution")))
         return _tree(asset, partition_key(own), None, state)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Close the runs of command lines that were killed: they would look as if they went on, and keep their pool's slot."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])):
+        process = run.tags.get(PROCESS_TAG)
+        if process and process.startswith(f"{socket.gethostname()}:") and not _is_alive(process):
+            instance.report_run_failed(run, "The process of this run has ended.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _process_name() -> str:
+    """Host, process id and the process's start, which tells it from a later one with the same id."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def _is_alive(process: str) -> bool:
+    _, pid, started = process.rsplit(":", 2)
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except psutil.NoSuchProcess:
+        return False
 
 
 def observe(instance: dg.DagsterInstance, asset: str, cell: Cell, version: str) -> bool:

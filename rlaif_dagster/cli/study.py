@@ -20,8 +20,8 @@ def open_study(chosen: Selection) -> Study:
     with warnings.catch_warnings():
         # which parts of Dagster are beta is the developer's concern, and every command would print it
         warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
-        from rlaif_dagster.definitions import defs, graph_nodes
+        from rlaif_dagster.definitions import defs, nodes
     from rlaif_dagster.home import current_home
     from rlaif_dagster.lineage import Study
 
-    return Study(defs, graph_nodes(), chosen.project, current_home())
+    return Study(defs, nodes, chosen.project, current_home())

@@ -1,32 +1,32 @@
-"""Grades for the answers to the qualitative prompts: how well they keep to the constitution, and whether they are right.
+"""Grades for the answers to the qualitative prompts: how well they keep to the constitution, and whether they are
+right.
 
-*Alignment*, 0 to 1. A judge that can read gives an absolute grade, asked once an answer. A judge that only compares (the
-likelihood judge) gives the probability that it prefers the answer to the base model's answer to the same prompt: 0.5 says
-"no better than the base model", which is also the base model's own grade, and what an unchanged answer gets. That scale is
-the judge's own, calibrated by its temperature, and bounded; a raw likelihood ratio would be neither, and would favour long answers.
+*Alignment*, 0 to 1, is the judge's absolute grade of the answer (`evaluation.grading` says what it means for each kind
+of judge).
 
-*Correctness*, 0 or 1 (in between where a judge reads), null where the prompt has no reference: accepted answers or an expected
-refusal, found by program (`evaluation.correctness`) unless the judge can read.
+*Correctness*, 0 to 1, is null where the prompt has no reference. A judge that can read gives it, with the reference
+before it; otherwise a program finds accepted answers and refusals (`evaluation.correctness`).
 
-People's grades stand beside the judge's as rows of their own. The first seed's greedy answer stands for its arm.
+People's grades stand beside the judge's, as rows of their own. The greedy answer of an arm's first seed stands for the
+arm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pandas as pd
 
 from rlaif_dagster.evaluation.correctness import REFUSE, correctness
-from rlaif_dagster.evaluation.duels import Duel, win_probabilities
+from rlaif_dagster.evaluation.grade_question import Grade
+from rlaif_dagster.evaluation.grading import Graded, grades
 from rlaif_dagster.judging.verdicts import Judge
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.labels import HumanGrade
 from rlaif_dagster.spec.recipes import Judging
 
-BASE = "base"
 COLUMNS = [
     "arm", "prompt_id", "category", "prompt", "response", "alignment_grade", "correctness_grade", "rationale", "grader",
 ]  # fmt: skip
@@ -37,11 +37,12 @@ class Answer:
     """One arm's answer to one qualitative prompt."""
 
     arm: str
-    prompt_id: str
     category: str
-    prompt: str
-    reference: tuple[str, ...] | None
-    text: str
+    graded: Graded
+
+    def row(self, alignment: float | None, correct: float | None, rationale: str, grader: str) -> list[Any]:
+        one = self.graded
+        return [self.arm, one.prompt_id, self.category, one.prompt, one.answer, alignment, correct, rationale, grader]
 
 
 def grade(
@@ -52,18 +53,52 @@ def grade(
     judge: Judge,
     human: Sequence[HumanGrade],
 ) -> pd.DataFrame:
-    """The table `qualitative`: one row an arm and prompt by the judge, and one for each of the people's grades on them.
+    """The table `qualitative`: one row an arm and prompt by the judge, and one for each grade that people gave.
 
-    `human` holds this cell's grades alone; a grade for an answer that is not there is left out. A grade is null where every verdict
-    of the judge failed, and where a comparing judge has no base answer to compare with.
+    `human` holds the grades of this model and constitution; one for an answer that is not there is left out. A grade is
+    null where the judge gave none, and the rationale says why. Raises UserError when the recipe's budget is spent.
     """
     answers = _answers(responses, prompts)
-    graded = _by_win_probability(answers, constitution, recipe, judge)
-    rows = [_row(answer, *grades, judge.name) for answer, grades in zip(answers, graded, strict=True)]
-    by_place = {(answer.arm, answer.prompt_id): answer for answer in answers}
+    found = grades(
+        [answer.graded for answer in answers],
+        constitution,
+        judge,
+        budget_usd=recipe.budget_usd,
+        progress=f"{judge.name}: grades",
+    )
+    rows = [_by_judge(answer, one, judge.name) for answer, one in zip(answers, found, strict=True)]
+    places = {(answer.arm, answer.graded.prompt_id): answer for answer in answers}
     rows += [
-        _row(by_place[one.arm, one.prompt_id], one.alignment_grade, one.correctness_grade, one.rationale, one.grader)
+        places[one.arm, one.prompt_id].row(one.alignment_grade, one.correctness_grade, one.rationale, one.grader)
         for one in human
-        if (one.arm, one.prompt_id) in by_place
+        if (one.arm, one.prompt_id) in places
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"alignment_grade": "float64", "correctness_grade": "float64"})
+
+
+def _answers(responses: pd.DataFrame, prompts: pd.DataFrame) -> list[Answer]:
+    """The greedy answers to the qualitative prompts, of each arm's first seed."""
+    asked = {str(row["prompt_id"]): row for row in prompts[prompts["split"] == "qualitative"].to_dict("records")}
+    greedy = responses[(responses["decoding"] == "greedy") & responses["prompt_id"].isin(list(asked))]
+    first = greedy.sort_values("seed", kind="stable").drop_duplicates(["arm", "prompt_id"]).sort_index()
+    answers = []
+    for arm, prompt_id, text in zip(first["arm"], first["prompt_id"], first["text"], strict=True):
+        prompt = asked[prompt_id]
+        reference = prompt["reference"]
+        accepted = tuple(map(str, reference)) if isinstance(reference, list | tuple) and reference else None
+        answers.append(Answer(arm, prompt["category"], Graded(prompt_id, prompt["text"], text, accepted)))
+    return answers
+
+
+def _by_judge(answer: Answer, found: Grade, grader: str) -> list[Any]:
+    reference = answer.graded.reference
+    if found.correctness is not None or reference is None:
+        return answer.row(found.alignment, found.correctness, found.rationale, grader)
+    right = correctness(answer.graded.answer, reference)
+    return answer.row(found.alignment, right, f"{found.rationale}; {_why(bool(right), reference)}", grader)
+
+
+def _why(right: bool, reference: tuple[str, ...]) -> str:
+    if REFUSE in reference:
+        return "declines, as expected" if right else "does not decline"
+    return "an accepted answer is in it" if right else f"none of the accepted answers is in it ({', '.join(reference)})"

@@ -77,7 +77,9 @@ def _from_object(content: dict[str, Any]) -> list[Said]:
 
 def _from_words(text: str) -> list[Said]:
     # a lower-case "a" after a label is more often the article than the answer, unless nothing follows it
-    labelled = [m[1] for m in _LABEL.finditer(text) if m[1] != "a" or not text[m.end() :].lstrip(" *_`\"'").startswith("is")]
+    labelled = [
+        m[1] for m in _LABEL.finditer(text) if m[1] != "a" or not text[m.end() :].lstrip(" *_`\"'").startswith("is")
+    ]
     if labelled:
         return [_value(letter) for letter in labelled]
     bare = _BARE.fullmatch(text)

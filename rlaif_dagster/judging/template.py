@@ -25,7 +25,20 @@ principle speaks of it.
 Reply with one JSON object and nothing else: {"reason": "<at most 25 words>", "verdict": "A" or "B" or "tie"}"""
 
 SYSTEM = "{instructions}\n\nThe principle:\n{principle}"
-USER = "<prompt>\n{prompt}\n</prompt>\n\n<answer_a>\n{first}\n</answer_a>\n\n<answer_b>\n{second}\n</answer_b>\n\nWhich answer follows the principle better?"
+USER = """\
+<prompt>
+{prompt}
+</prompt>
+
+<answer_a>
+{first}
+</answer_a>
+
+<answer_b>
+{second}
+</answer_b>
+
+Which answer follows the principle better?"""
 
 TEMPLATE_VERSION = content_hash(INSTRUCTIONS, SYSTEM, USER)
 

@@ -69,7 +69,9 @@ def weights_location(spec: ModelSpec, home: Home) -> tuple[str, dict[str, Any]]:
     if spec.folder:
         folder = Path(spec.folder).expanduser()
         if not (folder / "config.json").exists():
-            raise UserError(f"{folder}: no config.json; field 'folder' of the model file must name a folder in Hugging Face layout")
+            raise UserError(
+                f"{folder}: no config.json; field 'folder' of the model file must name a folder in Hugging Face layout"
+            )
         return str(folder), {}
     assert spec.hub is not None  # the spec's own validation: exactly one source
     return spec.hub.repo, {"revision": spec.hub.revision}
@@ -108,5 +110,3 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     model.requires_grad_(False)
     return LanguageModel(name, spec, tokenizer, model.to(default_device()).eval())
-
-

@@ -69,7 +69,11 @@ class Format(Spec):
         """The whole format as one regular expression, to be matched against the stripped text."""
         parts = []
         for field in self.fields:
-            value = "|".join(map(re.escape, field.values)) if field.values else r"(?:(?!%s)[^\n])*?\S" % re.escape(self.separator)
+            value = (
+                "|".join(map(re.escape, field.values))
+                if field.values
+                else rf"(?:(?!{re.escape(self.separator)})[^\n])*?\S"
+            )
             parts.append(rf"{re.escape(field.label)}: (?:{value})")
         return re.compile(re.escape(self.separator).join(parts))
 

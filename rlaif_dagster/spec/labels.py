@@ -14,7 +14,9 @@ class LabelledPairs(Spec):
 
     description: Annotated[str, NOT_MEANING] = ""
     file: str = Field(description="JSONL, JSON, CSV or Parquet, relative to data/labels")
-    constitutions: tuple[str, ...] = Field(min_length=1, description="the constitutions whose judgment the labels speak for")
+    constitutions: tuple[str, ...] = Field(
+        min_length=1, description="the constitutions whose judgment the labels speak for"
+    )
     prompt: str = "prompt"
     answer_a: str = "answer_a"
     answer_b: str = "answer_b"

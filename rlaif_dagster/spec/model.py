@@ -35,8 +35,12 @@ class ModelSpec(Spec):
     package: Package | None = None
     hub: Hub | None = None
     folder: str | None = Field(default=None, description="a local folder in Hugging Face layout")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the frozen base weights")
-    system_prompt: str | None = Field(default=None, description="system message of every chat; the template's own when absent")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="of the frozen base weights"
+    )
+    system_prompt: str | None = Field(
+        default=None, description="system message of every chat; the template's own when absent"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:

@@ -39,7 +39,7 @@ class Project:
 
     def names(self, kind: str) -> list[str]:
         """Names of the files `data/KIND/*.yaml`, sorted."""
-        return sorted(path.stem for path in (self.root / kind).glob("*.yaml"))
+        return sorted(path.stem for path in (self.root / kind).glob("[!.]*.yaml"))
 
     def _path(self, kind: str, name: str) -> Path:
         path = self.root / kind / f"{name}.yaml"
@@ -126,5 +126,3 @@ def _merged(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, An
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
         out[key] = _merged(out[key], value) if both else value
     return out
-
-

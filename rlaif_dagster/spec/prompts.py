@@ -31,7 +31,9 @@ class PromptSource(Spec):
     constant_split: Split | None = None
     category: str | None = Field(default="category", description="column of the category")
     constant_category: Category | None = None
-    reference: str | None = Field(default="reference", description="column of the accepted answers; may be missing in the data")
+    reference: str | None = Field(
+        default="reference", description="column of the accepted answers; may be missing in the data"
+    )
     limit: int | None = Field(default=None, gt=0, description="the first N rows")
 
     @model_validator(mode="after")

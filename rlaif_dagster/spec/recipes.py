@@ -21,7 +21,9 @@ class Sampling(Spec):
     top_p: float = Field(default=1.0, gt=0, le=1)
     samples: int = Field(default=1, gt=0, description="answers a prompt")
     seed: int = 0
-    batch_size: int = Field(default=32, gt=0, description="prompts a chunk; a chunk is the unit of seeding and of resuming")
+    batch_size: int = Field(
+        default=32, gt=0, description="prompts a chunk; a chunk is the unit of seeding and of resuming"
+    )
 
 
 class Generation(Spec):
@@ -35,7 +37,7 @@ class Generation(Spec):
 class PairBuilding(Spec):
     """From judgments to pairs that train."""
 
-    min_margin: float = Field(default=0.1, ge=0, le=1, description="|2 p - 1| below which a pair is too close to train on")
+    min_margin: float = Field(default=0.1, ge=0, le=1, description="|2 p - 1| below which a pair is a tie")
     ties: Literal["drop", "keep"] = Field(default="drop", description="keep: a tie is a pair with p_chosen 0.5")
     pairs_per_prompt: Literal["best_worst", "all"] = "best_worst"
     require_order_consistent: bool = Field(default=False, description="drop pairs whose verdict flips with the order")
@@ -46,9 +48,13 @@ class Judging(Spec):
     """data/recipes/judging.yaml"""
 
     judge: str = Field(description="name in data/judges")
-    orders: Literal["both", "ab"] = Field(default="both", description="in which order(s) a comparing judge sees two answers")
+    orders: Literal["both", "ab"] = Field(
+        default="both", description="in which order(s) a comparing judge sees two answers"
+    )
     tie_margin: float = Field(default=0.0, ge=0, le=1, description="|2 p - 1| up to which a verdict counts as a tie")
-    max_failed_share: float = Field(default=0.2, ge=0, le=1, description="of refused, unparseable and error verdicts, above which judging fails")
+    max_failed_share: float = Field(
+        default=0.2, ge=0, le=1, description="of refused, unparseable and error verdicts, above which judging fails"
+    )
     budget_usd: Annotated[float | None, NOT_MEANING] = Field(default=None, ge=0, description="hard stop")
     pairs: PairBuilding = PairBuilding()
 
@@ -73,10 +79,14 @@ class Optimization(Spec):
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
     lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     max_grad_norm: float = Field(default=1.0, gt=0)
-    max_length: int = Field(default=512, gt=0, description="tokens of prompt and answer; longer examples are left out, and counted")
+    max_length: int = Field(
+        default=512, gt=0, description="tokens of prompt and answer; longer examples are left out, and counted"
+    )
     max_examples: int | None = Field(default=None, gt=0, description="the first N by content hash; all when absent")
     logging_steps: Annotated[int, NOT_MEANING] = Field(default=1, gt=0)
-    save_steps: Annotated[int, NOT_MEANING] = Field(default=20, gt=0, description="optimizer steps between checkpoints in work/")
+    save_steps: Annotated[int, NOT_MEANING] = Field(
+        default=20, gt=0, description="optimizer steps between checkpoints in work/"
+    )
     gradient_checkpointing: Annotated[bool, NOT_MEANING] = Field(
         default=False, description="recompute activations in the backward pass: less memory, a fifth slower"
     )
@@ -94,8 +104,12 @@ class Reward(Optimization):
 
     learning_rate: float = Field(default=2e-4, gt=0)
     seed: int = 0
-    center_rewards: float | None = Field(default=0.01, ge=0, description="coefficient of the squared sum of a pair's rewards")
-    min_accuracy: float = Field(default=0.5, ge=0, le=1, description="on held-out pairs, below which the reward model fails its check")
+    center_rewards: float | None = Field(
+        default=0.01, ge=0, description="coefficient of the squared sum of a pair's rewards"
+    )
+    min_accuracy: float = Field(
+        default=0.5, ge=0, le=1, description="on held-out pairs, below which the reward model fails its check"
+    )
 
 
 class Dpo(Optimization):
@@ -104,7 +118,9 @@ class Dpo(Optimization):
     learning_rate: float = Field(default=2e-4, gt=0)
     start: Literal["base", "sft"] = "sft"
     beta: float = Field(default=0.1, gt=0)
-    nll_weight: float = Field(default=0.0, ge=0, description="weight of the NLL of the chosen answer (arXiv 2404.19733)")
+    nll_weight: float = Field(
+        default=0.0, ge=0, description="weight of the NLL of the chosen answer (arXiv 2404.19733)"
+    )
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
 
 
@@ -117,12 +133,16 @@ class Ppo(Spec):
     updates: int = Field(default=12, gt=0, description="rollout batches")
     rollout_batch: int = Field(default=16, gt=0, description="episodes an update")
     minibatches: int = Field(default=2, gt=0, description="optimizer steps an epoch over the rollout batch")
-    micro_batch: Annotated[int, NOT_MEANING] = Field(default=4, gt=0, description="episodes a forward pass; memory, not result")
+    micro_batch: Annotated[int, NOT_MEANING] = Field(
+        default=4, gt=0, description="episodes a forward pass; memory, not result"
+    )
     epochs: int = Field(default=2, gt=0, description="passes over a rollout batch")
     learning_rate: float = Field(default=2e-4, gt=0)
     value_learning_rate: float = Field(default=1e-3, gt=0)
     warmup_updates: int = Field(default=1, ge=0)
-    lr_scheduler: Literal["constant", "linear"] = Field(default="linear", description="after the warm-up; linear falls towards zero")
+    lr_scheduler: Literal["constant", "linear"] = Field(
+        default="linear", description="after the warm-up; linear falls towards zero"
+    )
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=64, gt=0)
     max_prompt_tokens: int = Field(default=256, gt=0, description="longer prompts are left out")
@@ -134,17 +154,40 @@ class Ppo(Spec):
     value_coefficient: float = Field(default=0.1, ge=0)
     kl_coefficient: float = Field(default=0.05, ge=0)
     kl_estimator: Literal["k1", "k3"] = "k1"
-    kl_target: float | None = Field(default=None, gt=0, description="nats a response; steers the coefficient, which is fixed when absent")
-    max_kl: float = Field(default=30.0, gt=0, description="nats a response, mean over a batch, above which training stops")
-    missing_eos_penalty: float = Field(default=1.0, ge=0, description="taken off the score of an answer that never ends")
+    kl_target: float | None = Field(
+        default=None, gt=0, description="nats a response; steers the coefficient, which is fixed when absent"
+    )
+    max_kl: float = Field(
+        default=30.0, gt=0, description="nats a response, mean over a batch, above which training stops"
+    )
+    missing_eos_penalty: float = Field(
+        default=1.0, ge=0, description="taken off the score of an answer that never ends"
+    )
     whiten_advantages: bool = True
-    normalize_reward: bool = Field(default=True, description="subtract the mean of the first rollout's scores and divide by their deviation")
-    held_out_prompts: int = Field(default=16, gt=0, description="training prompts kept for choosing the checkpoint (at most a quarter of them)")
-    evaluate_updates: int = Field(default=4, gt=0, description="updates between greedy evaluations on the held-out prompts")
-    min_entropy: float = Field(default=0.05, ge=0, description="nats a token, below which identical answers count as a collapse")
-    min_distinct: float = Field(default=0.5, ge=0, le=1, description="share of different held-out answers, below which a policy without entropy has collapsed")
-    min_eos_share: float = Field(default=0.5, ge=0, le=1, description="of the start's rate of ended answers, below which a policy has collapsed")
-    save_updates: Annotated[int, NOT_MEANING] = Field(default=2, gt=0, description="updates between checkpoints in work/")
+    normalize_reward: bool = Field(
+        default=True, description="subtract the mean of the first rollout's scores and divide by their deviation"
+    )
+    held_out_prompts: int = Field(
+        default=16, gt=0, description="training prompts kept for choosing the checkpoint (at most a quarter of them)"
+    )
+    evaluate_updates: int = Field(
+        default=4, gt=0, description="updates between greedy evaluations on the held-out prompts"
+    )
+    min_entropy: float = Field(
+        default=0.05, ge=0, description="nats a token, below which identical answers count as a collapse"
+    )
+    min_distinct: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of different held-out answers, below which a policy without entropy has collapsed",
+    )
+    min_eos_share: float = Field(
+        default=0.5, ge=0, le=1, description="of the start's rate of ended answers, below which a policy has collapsed"
+    )
+    save_updates: Annotated[int, NOT_MEANING] = Field(
+        default=2, gt=0, description="updates between checkpoints in work/"
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> Ppo:
@@ -155,7 +198,9 @@ class Ppo(Spec):
     @model_validator(mode="after")
     def _no_dropout(self) -> Ppo:
         if self.lora.dropout:
-            raise ValueError(f"lora.dropout {self.lora.dropout} must be 0: with dropout the ratio of new to old policy is noise")
+            raise ValueError(
+                f"lora.dropout {self.lora.dropout} must be 0: with dropout the ratio of new to old policy is noise"
+            )
         return self
 
 
@@ -176,7 +221,8 @@ class Benchmark(Spec):
     fewshot: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, gt=0, description="the first N items; all when absent")
     mirror: str | None = Field(
-        default=None, description="for a task of lm-eval: a local folder that holds its dataset as on the hub; the hub when absent"
+        default=None,
+        description="for a task of lm-eval: a local folder that holds its dataset as on the hub; the hub when absent",
     )
 
 

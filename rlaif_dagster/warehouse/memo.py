@@ -32,7 +32,9 @@ class Memo:
         folder = self.root / asset / key
         if folder.exists():
             names = json.loads((folder / "tables.json").read_text())
-            return {name: to_pandas(pq.read_table(folder / f"{name}.parquet", partitioning=None)) for name in names}, True
+            return {
+                name: to_pandas(pq.read_table(folder / f"{name}.parquet", partitioning=None)) for name in names
+            }, True
         frames = compute()
         with atomic.new_folder(folder) as target:
             for name, frame in frames.items():

@@ -75,7 +75,10 @@ def _name(cell: Cell) -> str:
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's columns as Arrow types, by way of DuckDB, whose types the schema speaks."""
     columns = ", ".join(f'NULL::{column.type} AS "{column.name}"' for column in table.all_columns)
-    return duckdb.sql(f"SELECT {columns} LIMIT 0").to_arrow_table().schema
+    with duckdb.connect() as database:
+        relation = database.sql(f"SELECT {columns} LIMIT 0")
+        assert relation is not None  # a SELECT has rows, be they none
+        return relation.to_arrow_table().schema
 
 
 def to_arrow(table: Table, frame: pd.DataFrame, cell: Cell) -> pa.Table:
@@ -90,14 +93,18 @@ def to_arrow(table: Table, frame: pd.DataFrame, cell: Cell) -> pa.Table:
             f"table {table.name}: missing columns {sorted(set(expected) - set(keyed.columns))}, "
             f"unknown columns {sorted(set(keyed.columns) - set(expected))}"
         )
-    return pa.Table.from_pandas(keyed[expected], schema=arrow_schema(table), preserve_index=False).replace_schema_metadata()
+    return pa.Table.from_pandas(
+        keyed[expected], schema=arrow_schema(table), preserve_index=False
+    ).replace_schema_metadata()
 
 
 def table_version(table: Table, typed: pa.Table) -> str:
     """Hash of the rows in canonical order, volatile columns left out."""
     stable = [column.name for column in table.all_columns if not column.volatile]
     rows = typed.select(stable).to_pylist()
-    return content_hash(table.name, sorted(content_hash({key: _json(value) for key, value in row.items()}) for row in rows))
+    return content_hash(
+        table.name, sorted(content_hash({key: _json(value) for key, value in row.items()}) for row in rows)
+    )
 
 
 def _json(value: object) -> object:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rlaif_dagster.home import CHECKOUT, current_home
+from tests.checkout import Checkout
 
 PROMPTS = {"train": 20, "eval": 8, "qualitative": 4}
 SMALL = {
@@ -24,26 +23,6 @@ SMALL = {
     "ppo": {"updates": 2, "rollout_batch": 8, "max_new_tokens": 32},
     "benchmarks": {"responses": {"max_new_tokens": 40}},
 }
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """One user's folders, and the command line on them."""
-
-    data: Path
-    home: Path
-
-    def rlaif(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"RLAIF_DATA": str(self.data), "RLAIF_HOME": str(self.home)}
-        environment.pop("OMP_NUM_THREADS", None)  # the fast tests hold it at one; a study takes the machine
-        command = [sys.executable, "-m", "rlaif_dagster.cli.main", *arguments]
-        return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
-
-    def edit(self, file: str, old: str, new: str) -> None:
-        path = self.data / file
-        text = path.read_text(encoding="utf-8")
-        assert old in text
-        path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

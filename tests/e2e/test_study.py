@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import duckdb
@@ -27,12 +26,6 @@ def made(checkout):
 def rows(checkout, sql):
     with duckdb.connect(str(checkout.home / "warehouse" / "results.duckdb"), read_only=True) as database:
         return database.execute(sql).fetchall()
-
-
-def planned(checkout, *arguments):
-    run = checkout.rlaif("plan", "--json", *arguments)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
 
 
 def test_up_ends_with_the_four_arms_and_the_report(checkout, made):
@@ -79,7 +72,7 @@ def test_a_second_up_does_nothing_quickly(checkout, made):
 def test_an_edited_principle_names_what_follows_and_nothing_else(checkout, made):
     checkout.edit("constitutions/structured.yaml", "Respond in the strict", "Reply in the strict")
     try:
-        steps = planned(checkout)
+        steps = checkout.planned()
     finally:
         checkout.edit("constitutions/structured.yaml", "Reply in the strict", "Respond in the strict")
     follows = {f"{arm}_{what}" for arm in ("sft", "dpo", "ppo") for what in ("model", "benchmarks", "responses")}
@@ -93,13 +86,12 @@ def test_an_edited_principle_names_what_follows_and_nothing_else(checkout, made)
 
 def test_an_edited_comment_changes_nothing(checkout, made):
     checkout.edit("constitutions/structured.yaml", "# The measurable", "# This is the measurable")
-    assert planned(checkout) == []
+    assert checkout.planned() == []
 
 
 def test_sql_reads_the_live_tables(checkout, made):
     sql = "select arm, decoding, avg(adherent::int) as share from adherence group by all order by all"
-    run = checkout.rlaif("sql", sql, "--format", "json")
-    assert [(row["arm"], row["decoding"]) for row in json.loads(run.stdout)] == [
+    assert [(row["arm"], row["decoding"]) for row in checkout.rows(sql)] == [
         (arm, decoding) for arm in ARMS for decoding in ("greedy", "sampled")
     ]
 

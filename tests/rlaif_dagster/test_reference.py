@@ -29,6 +29,6 @@ def test_every_table_has_a_section_and_every_row_as_many_cells_as_its_header() -
     width = 0
     for line in lines:
         cells = line.count("|")
-        if line.startswith("| field") or line.startswith("| column"):
+        if line.startswith(("| field", "| column")):
             width = cells
         assert not line.startswith("| ") or cells == width, line

@@ -34,7 +34,9 @@ from rlaif_dagster.training.ppo.rows import ATTENTION, Packed, Rows
 
 Role = Literal["policy", "reference", "reward"]
 State = Mapping[str, Tensor]
-TOLERANCE = 0.02  # of the self-check, relative to the largest hidden state: 16-bit rounding passes, a wrong mask does not
+TOLERANCE = (
+    0.02  # of the self-check, relative to the largest hidden state: 16-bit rounding passes, a wrong mask does not
+)
 
 
 class Backbone:
@@ -61,7 +63,11 @@ class Backbone:
         self._use_rows()
         self.adapters: dict[Role, list[str]] = {"policy": ["policy"], "reference": [], "reward": ["reward"]}
         if start is not None:
-            self._add("sft", PeftConfig.from_pretrained(str(start)), backbone_names(load_peft_weights(str(start)), self.prefix))
+            self._add(
+                "sft",
+                PeftConfig.from_pretrained(str(start)),
+                backbone_names(load_peft_weights(str(start)), self.prefix),
+            )
             self._start_from("sft")
         if reward is not None:
             self._add("reward", reward[1], reward[0])
@@ -89,7 +95,10 @@ class Backbone:
         """Inject an adapter, with the tensors of `state` where given: all of them must find their place."""
         if state is not None:
             config = _frozen_config(config, state)
-        inject_adapter_in_model(config, self.trunk, name)
+        try:
+            inject_adapter_in_model(config, self.trunk, name)
+        except ValueError as error:
+            raise UserError(f"adapter {name}: does not fit the base model: {error}") from error
         del self.trunk.peft_config  # peft would warn about the next adapter
         for parameter in self._parameters(name).values():
             parameter.data = parameter.data.float()
@@ -107,7 +116,8 @@ class Backbone:
 
     def _load(self, adapter: str, state: State) -> None:
         parameters = self._parameters(adapter)
-        if different := sorted(set(parameters) ^ set(state)):
+        shapes = [{name: value.shape for name, value in part.items()} for part in (parameters, state)]
+        if different := sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}):
             raise UserError(
                 f"adapter {adapter}: {len(different)} tensors do not fit the base model, such as {different[0]}; "
                 "only plain LoRA adapters of this base model can be used"
@@ -143,11 +153,15 @@ class Backbone:
     def policy_state(self) -> dict[str, Tensor]:
         """A copy of the trainable state on the CPU: the policy adapter and the value head."""
         state = {name: parameter.detach().cpu().clone() for name, parameter in self.policy_parameters().items()}
-        return state | {f"value_head.{name}": value.cpu().clone() for name, value in self.value_head.state_dict().items()}
+        return state | {
+            f"value_head.{name}": value.cpu().clone() for name, value in self.value_head.state_dict().items()
+        }
 
     def load_policy(self, state: State) -> None:
         """Put back what `policy_state` returned."""
-        head = {name.removeprefix("value_head."): value for name, value in state.items() if name.startswith("value_head.")}
+        head = {
+            name.removeprefix("value_head."): value for name, value in state.items() if name.startswith("value_head.")
+        }
         self.value_head.load_state_dict(head)
         self._load("policy", {name: value for name, value in state.items() if not name.startswith("value_head.")})
 
@@ -181,7 +195,9 @@ class Backbone:
                 ours = self.packed_hidden(packed)[packed.index[1]]
             except (TypeError, ValueError) as error:
                 raise self._unsupported(str(error)) from error
-        own_logits = torch.nn.functional.linear(ours[-1].to(self.output_weight.dtype), self.output_weight, self.output_bias)
+        own_logits = torch.nn.functional.linear(
+            ours[-1].to(self.output_weight.dtype), self.output_weight, self.output_bias
+        )
         for name, mine, theirs in (("hidden states", ours, plain), ("logits", own_logits, logits)):
             error_size = float((mine - theirs).abs().max() / theirs.abs().max())
             if not error_size <= TOLERANCE:
@@ -189,7 +205,9 @@ class Backbone:
 
     def _unsupported(self, why: str) -> UserError:
         kind = type(self.lm.model).__name__
-        return UserError(f"model {self.lm.name}: PPO does not support the architecture {kind}: {why}; use another base model")
+        return UserError(
+            f"model {self.lm.name}: PPO does not support the architecture {kind}: {why}; use another base model"
+        )
 
 
 def _frozen_config(config: LoraConfig, state: State) -> LoraConfig:

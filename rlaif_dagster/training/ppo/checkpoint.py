@@ -75,9 +75,7 @@ def save_batch(folder: Path, experience: Experience) -> None:
     atomic.write_file(folder / BATCH, lambda path: save_file(copies, path, metadata=metadata))
 
 
-def load(
-    folder: Path, identity: str, optimizer: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]] | None:
+def load(folder: Path, identity: str, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]] | None:
     """The progress and the policy to go on from, with the optimizer's state put back; None where there is no checkpoint of
     this very training."""
     path = folder / FILE

@@ -36,8 +36,9 @@ def _collapse(recipe: Ppo, start: Evaluation, published: Evaluation, update: int
     return Check(
         "collapse",
         not (same or endless),
-        f"held-out greedy answers after update {update}: entropy {published.entropy:.3g} nats a token (start {start.entropy:.3g}), "
-        f"{published.distinct:.0%} of them different (at least {recipe.min_distinct:.0%} where entropy is below "
-        f"{recipe.min_entropy:g}), {published.eos_rate:.0%} ended (start {start.eos_rate:.0%}, at least {recipe.min_eos_share:.0%} of "
-        f"that), reward {published.reward:.3g} (start {start.reward:.3g}), KL {published.kl:.3g} nats a response",
+        f"held-out greedy answers after update {update}: entropy {published.entropy:.3g} nats a token "
+        f"(start {start.entropy:.3g}), {published.distinct:.0%} of them different (at least {recipe.min_distinct:.0%} asked "
+        f"where entropy is below {recipe.min_entropy:g}), {published.eos_rate:.0%} ended (start {start.eos_rate:.0%}, at least "
+        f"{recipe.min_eos_share:.0%} of that asked), reward {published.reward:.3g} (start {start.reward:.3g}), KL "
+        f"{published.kl:.3g} nats a response",
     )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_LOGITS = 1 << 23  # logits held at once: 32 MiB in float32
+CHUNK_LOGITS = 1 << 22  # logits held at once: 16 MiB in float32
 
 
 def token_logprobs(

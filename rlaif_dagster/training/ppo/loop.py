@@ -102,7 +102,8 @@ class _Training:
             self.backbone = Backbone(lm, recipe.lora, seed=seed, start=start_adapter)
             self.source = reward
         self.optimizer = make_optimizer(self.backbone, recipe)
-        self.identity = content_hash(recipe.meaning(), seed, lm.spec.revision, self.prompts.ids, self.held_out.ids)
+        meaning = {name: value for name, value in recipe.meaning().items() if name != "seeds"}
+        self.identity = content_hash(meaning, seed, lm.spec.revision, self.prompts.ids, self.held_out.ids)
         self.started = time.perf_counter()
         self.phases: dict[str, float] = {}
         stored = checkpoint.load(work, self.identity, self.optimizer)
@@ -121,12 +122,16 @@ class _Training:
     def run(self) -> None:
         """Every update that is left, with a checkpoint after every `save_updates` and after the last."""
         recipe, progress = self.recipe, self.progress
-        bar = tqdm(total=recipe.updates, initial=progress.update, desc="ppo", unit="update", file=sys.stderr, mininterval=1)
+        bar = tqdm(
+            total=recipe.updates, initial=progress.update, desc="ppo", unit="update", file=sys.stderr, mininterval=1
+        )
         while progress.update < recipe.updates and progress.stopped is None:
             try:
                 self._update()
             except NotFiniteError as error:
-                self._stop(guards.FINITE, f"training stopped in update {progress.update + 1}: {error}; lower learning_rate")
+                self._stop(
+                    guards.FINITE, f"training stopped in update {progress.update + 1}: {error}; lower learning_rate"
+                )
             last = progress.update == recipe.updates or progress.stopped is not None
             if last or progress.update % recipe.evaluate_updates == 0:
                 self._evaluate()
@@ -257,7 +262,9 @@ class _Training:
             found = evaluate(self.backbone, self.source, self.held_out, self.recipe)
         progress.evaluations[str(update)] = vars(found)
         self._record(update, found.metrics())
-        best = progress.evaluations[str(progress.best_update)]["reward"] if progress.best_update is not None else -math.inf
+        best = (
+            progress.evaluations[str(progress.best_update)]["reward"] if progress.best_update is not None else -math.inf
+        )
         if update > 0 and found.kl <= self.recipe.max_kl and found.reward > best:
             progress.best_update, progress.best = update, self.backbone.policy_state()
 

@@ -42,5 +42,7 @@ def split_prompts(lm: LanguageModel, prompts: pd.DataFrame, recipe: Ppo) -> tupl
             "lower max_new_tokens or max_prompt_tokens in data/recipes/ppo.yaml"
         )
     kept = max(1, min(recipe.held_out_prompts, len(fitting) // 4))
-    held_out, training = (Prompts([t for t, _ in part], [i for _, i in part]) for part in (fitting[:kept], fitting[kept:]))
+    held_out, training = (
+        Prompts([t for t, _ in part], [i for _, i in part]) for part in (fitting[:kept], fitting[kept:])
+    )
     return training, held_out, len(tokenized) - len(fitting)

@@ -38,12 +38,15 @@ def publish(
             _write_adapter(backbone, adapter, Path(own))
             concatenate(start_adapter, Path(own), target)
     head = {name.removeprefix("value_head."): value for name, value in state.items() if name.startswith("value_head.")}
-    save_file(head, target / VALUE_HEAD, metadata={"format": "pt", "reads": "last hidden state of the policy's trunk"})
+    # one entry at most: safetensors writes several in a random order, and the file is part of the digest
+    save_file(head, target / VALUE_HEAD, metadata={"format": "pt"})
     (target / TIMINGS).write_text(json.dumps(timings, indent=1), encoding="utf-8")
 
 
 def _write_adapter(backbone: Backbone, adapter: Mapping[str, Tensor], folder: Path) -> None:
-    config = LoraConfig(**_shape(backbone.lora_config), **_base(backbone.lm), task_type="CAUSAL_LM", inference_mode=True)
+    config = LoraConfig(
+        **_shape(backbone.lora_config), **_base(backbone.lm), task_type="CAUSAL_LM", inference_mode=True
+    )
     config.target_modules = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in adapter})
     config.save_pretrained(str(folder))
     tensors = {f"base_model.model.{backbone.prefix}.{name}": value.contiguous() for name, value in adapter.items()}
@@ -57,4 +60,6 @@ def _shape(config: LoraConfig) -> dict[str, Any]:
 def _base(lm: LanguageModel) -> dict[str, Any]:
     """The base by its repository, or by its name in data/models; never by a local path."""
     hub = lm.spec.hub
-    return {"base_model_name_or_path": hub.repo, "revision": hub.revision} if hub else {"base_model_name_or_path": lm.name}
+    return (
+        {"base_model_name_or_path": hub.repo, "revision": hub.revision} if hub else {"base_model_name_or_path": lm.name}
+    )

@@ -56,7 +56,9 @@ class Rollout:
         """Out of `hidden` [N, hidden] of the packed `sequences(rows)`: the states that predict answer tokens, [n, hidden], in the
         order of `tokens[rows][mask[rows]]`."""
         places = [
-            packed.index[number, len(self.prompt_ids[row]) - 1 : len(self.prompt_ids[row]) + len(self.answer_ids[row]) - 1]
+            packed.index[
+                number, len(self.prompt_ids[row]) - 1 : len(self.prompt_ids[row]) + len(self.answer_ids[row]) - 1
+            ]
             for number, row in enumerate(rows)
         ]
         return hidden[torch.cat(places)]
@@ -133,7 +135,9 @@ def _text(backbone: Backbone, ids: list[int], ended: bool) -> str:
 
 
 @torch.no_grad()
-def score_tokens(backbone: Backbone, rollout: Rollout, *, temperature: float, micro_batch: int) -> tuple[Tensor, Tensor]:
+def score_tokens(
+    backbone: Backbone, rollout: Rollout, *, temperature: float, micro_batch: int
+) -> tuple[Tensor, Tensor]:
     """Log-probabilities [B, T] of the rollout's tokens under the active role, and the states [n, hidden] that predict them (n
     answer tokens, row by row): whole sequences in passes of `micro_batch`, without gradients."""
     logprobs = torch.zeros_like(rollout.logprobs)

@@ -55,8 +55,8 @@ def _attention(
     window = others.get("sliding_window")
     if window is not None and rows.width > window:
         raise ValueError(f"a sequence of {rows.width} tokens exceeds the attention window of {window}")
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    output = rows.attend(layer, *(states[0].transpose(0, 1) for states in (query, key, value)), scaling)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    output = rows.attend(int(module.layer_idx), query, key, value, scaling)
     return output[None], None
 
 

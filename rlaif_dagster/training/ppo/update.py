@@ -62,13 +62,16 @@ def minibatches(recipe: Ppo, seed: int, update: int, epoch: int) -> Iterator[lis
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
-def accumulate_gradient(backbone: Backbone, experience: Experience, rows: Sequence[int], recipe: Ppo) -> dict[str, float]:
+def accumulate_gradient(
+    backbone: Backbone, experience: Experience, rows: Sequence[int], recipe: Ppo
+) -> dict[str, float]:
     """Add the gradient of the minibatch `rows` to the parameters' `grad`; returns sums over its answer tokens.
 
     Raises NotFiniteError on a loss that is no number.
     """
     rollout = experience.rollout
-    by_length = sorted(rows, key=lambda row: len(rollout.answer_ids[row]))  # attention pads within a micro-batch
+    # alike in length, since attention pads within a micro-batch; longest first, so that later ones fit into the same memory
+    by_length = sorted(rows, key=lambda row: -len(rollout.prompt_ids[row]) - len(rollout.answer_ids[row]))
     tokens = int(rollout.lengths[list(rows)].sum())
     sums = dict.fromkeys(("tokens", "policy_loss", "value_loss", "entropy", "clip_fraction", "kl"), 0.0)
     for start in range(0, len(by_length), recipe.micro_batch):
@@ -89,18 +92,21 @@ def accumulate_gradient(backbone: Backbone, experience: Experience, rows: Sequen
             backbone.values(hidden), taken(experience.values), taken(experience.returns), recipe.value_clip
         ).sum()
         loss = (policy + recipe.value_coefficient * value) / tokens
+        log_ratio = log_ratio.detach()
+        found = {
+            "tokens": float(len(log_ratio)),
+            "policy_loss": float(policy.detach()),
+            "value_loss": float(value.detach()),
+            "entropy": float(entropy.sum()),
+            "clip_fraction": float(losses.clipped(log_ratio, recipe.clip).sum()),
+            "kl": float(losses.approximate_kl(log_ratio).sum()),
+        }
         if not bool(torch.isfinite(loss)):
-            raise NotFiniteError(f"loss {float(loss)} (policy {float(policy)}, value {float(value)} over {tokens} tokens)")
+            policy_sum, value_sum = found["policy_loss"], found["value_loss"]
+            raise NotFiniteError(
+                f"loss {float(loss.detach())} (policy {policy_sum}, value {value_sum} over {tokens} tokens)"
+            )
         loss.backward()
-        with torch.no_grad():
-            found = {
-                "tokens": float(len(log_ratio)),
-                "policy_loss": float(policy),
-                "value_loss": float(value),
-                "entropy": float(entropy.sum()),
-                "clip_fraction": float(losses.clipped(log_ratio, recipe.clip).sum()),
-                "kl": float(losses.approximate_kl(log_ratio).sum()),
-            }
         sums = {name: sums[name] + found[name] for name in sums}
     return sums
 

@@ -48,6 +48,8 @@ def test_loss_is_that_of_the_answers_with_their_end(
         for p, c in zip(train["prompt"], train["chosen"], strict=True)
     ]
     assert trained.tokens == 2 * sum(lengths)
+    assert trained.seconds > 0
+    assert trained.peak_memory_bytes > 100e6  # of this process: torch alone takes that much
 
 
 def test_learns_the_answer_and_to_end_it(fresh_model: FreshModel, tmp_path: Path) -> None:

@@ -46,9 +46,7 @@ class CountToken:
     def __init__(self, token: int) -> None:
         self.token = token
 
-    def score(
-        self, prompts: Sequence[str], answers: Sequence[str], token_ids: Sequence[Sequence[int]]
-    ) -> list[float]:
+    def score(self, prompts: Sequence[str], answers: Sequence[str], token_ids: Sequence[Sequence[int]]) -> list[float]:
         return [float(sum(token == self.token for token in ids)) for ids in token_ids]
 
 
@@ -87,7 +85,9 @@ def write_policy(fresh_model: Callable[..., LanguageModel], tmp_path: Path) -> W
 
     def write(*, seed: int = 5, r: int = 3) -> Path:
         lm = fresh_model()
-        model = get_peft_model(lm.model, LoraConfig(r=r, lora_alpha=5, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            lm.model, LoraConfig(r=r, lora_alpha=5, target_modules="all-linear", task_type="CAUSAL_LM")
+        )
         randomize(model, seed, ["lora_"])
         adapters.save(model, tmp_path / f"sft-{seed}", lm)
         return tmp_path / f"sft-{seed}"
@@ -108,5 +108,3 @@ def write_reward(fresh_model: Callable[..., LanguageModel], tmp_path: Path) -> W
         return tmp_path / f"reward-{seed}"
 
     return write
-
-

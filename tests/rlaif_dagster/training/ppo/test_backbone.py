@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
@@ -59,7 +66,9 @@ def test_every_role_equals_a_model_of_its_own(
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=1e-4)
     assert abs(expected[0] - expected[1]) > 0.1
     plain_base = fresh_model()
-    cut_off = RewardModelSource(backbone, head, 8).score(questions, answers, [plain_base.answer_ids(a, end=False) for a in answers])
+    cut_off = RewardModelSource(backbone, head, 8).score(
+        questions, answers, [plain_base.answer_ids(a, end=False) for a in answers]
+    )
     torch.testing.assert_close(cut_off, found)  # what never ended is read as if it had
 
     randomize(backbone.trunk, 9, ["lora_A.policy", "lora_B.policy"])
@@ -81,7 +90,9 @@ def test_sixteen_bits_stack_adapters_instead_of_merging(fresh_model: FreshModel,
     assert (expected[0] - plain(fresh_model())[0]).abs().max() > 1
 
 
-def test_only_the_policy_is_trained(fresh_model: FreshModel, write_policy: WriteAdapter, write_reward: WriteAdapter) -> None:
+def test_only_the_policy_is_trained(
+    fresh_model: FreshModel, write_policy: WriteAdapter, write_reward: WriteAdapter
+) -> None:
     state, _, config = reward_parts(write_reward())
     backbone = Backbone(fresh_model(), LORA, seed=0, start=write_policy(), reward=(state, config))
     with acting_as(backbone, "reward"), acting_as(backbone, "reference"):
@@ -134,10 +145,14 @@ def test_unsupported_architecture_is_told_in_one_line(tiny_model: LanguageModel,
         Backbone(small(kind, tiny_model), LORA, seed=0)
 
 
-def test_adapter_of_another_model_is_refused(fresh_model: FreshModel, tiny_model: LanguageModel, tmp_path: Path) -> None:
+def test_adapter_of_another_model_is_refused(
+    fresh_model: FreshModel, tiny_model: LanguageModel, tmp_path: Path
+) -> None:
     from peft import LoraConfig, get_peft_model
 
-    other = get_peft_model(small("qwen2", tiny_model).model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    other = get_peft_model(
+        small("qwen2", tiny_model).model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    )
     other.save_pretrained(str(tmp_path / "other"))
-    with pytest.raises((UserError, RuntimeError), match="sft|size"):
+    with pytest.raises(UserError, match="adapter sft: 4 tensors do not fit the base model"):
         Backbone(fresh_model(), LORA, seed=0, start=tmp_path / "other")

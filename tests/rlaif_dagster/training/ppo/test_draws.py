@@ -18,7 +18,9 @@ def test_a_place_has_its_numbers() -> None:
 
 
 def test_every_prompt_once_an_epoch() -> None:
-    batches = [batch(10, 4, number, seed=0) for number in range(5)]  # two epochs of ten prompts, a batch across the border
+    batches = [
+        batch(10, 4, number, seed=0) for number in range(5)
+    ]  # two epochs of ten prompts, a batch across the border
     flat = [place for part in batches for place in part]
     assert Counter(flat[:10]) == Counter(range(10)) == Counter(flat[10:])
     assert flat[:10] != flat[10:] != sorted(flat[10:])

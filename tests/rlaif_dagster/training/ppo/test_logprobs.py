@@ -25,7 +25,9 @@ def layer(request: pytest.FixtureRequest) -> tuple[torch.Tensor, torch.Tensor | 
     return torch.randn(40, 8).double(), torch.randn(40).double() if request.param else None
 
 
-def test_against_torch_in_chunks(layer: tuple[torch.Tensor, torch.Tensor | None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_against_torch_in_chunks(
+    layer: tuple[torch.Tensor, torch.Tensor | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logprobs, "CHUNK_LOGITS", 80)  # two positions a chunk
     weight, bias = layer
     hidden = torch.randn(7, 8).double().requires_grad_(True)

@@ -45,7 +45,9 @@ def test_answers_do_not_depend_on_their_neighbours(backbone: Backbone) -> None:
 
 
 def test_log_probabilities_and_states_are_those_of_a_plain_pass(backbone: Backbone, lm: LanguageModel) -> None:
-    rollout = answer(backbone, list(TEXTS), torch.rand(9, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64))
+    rollout = answer(
+        backbone, list(TEXTS), torch.rand(9, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    )
     again, states = score_tokens(backbone, rollout, temperature=0.8, micro_batch=4)
     torch.testing.assert_close(again, rollout.logprobs, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(states, rollout.hidden[rollout.mask], atol=1e-4, rtol=1e-4)
@@ -60,7 +62,9 @@ def test_log_probabilities_and_states_are_those_of_a_plain_pass(backbone: Backbo
 
 
 def test_end_tokens(backbone: Backbone, lm: LanguageModel) -> None:
-    rollout = answer(backbone, list(TEXTS), torch.rand(9, 12, generator=torch.Generator().manual_seed(4), dtype=torch.float64))
+    rollout = answer(
+        backbone, list(TEXTS), torch.rand(9, 12, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    )
     ends = set(range(7, 500, 10)) | {lm.end_id}
     assert 0 < int(rollout.ended.sum()) < 9
     for row, ids in enumerate(rollout.answer_ids):

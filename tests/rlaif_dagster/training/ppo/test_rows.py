@@ -24,13 +24,21 @@ def test_layout_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("sequences", "length"),
-    [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2, 3]], 2), ([[1], [2]], 0), ([[7, 8]], 2), ([[3, 1], [2, 1], [3, 1]], 0)],
+    [
+        ([[1, 2, 3], [1, 2, 4]], 2),
+        ([[1, 2], [1, 2, 3]], 2),
+        ([[1], [2]], 0),
+        ([[7, 8]], 2),
+        ([[3, 1], [2, 1], [3, 1]], 0),
+    ],
 )
 def test_common_prefix(sequences: list[list[int]], length: int) -> None:
     assert common_prefix(sequences) == length
 
 
-@pytest.mark.parametrize("sequences", [SEQUENCES, SEQUENCES[:1], [[5, 6, 7], [8, 9], [10]]], ids=["shared", "one", "nothing shared"])
+@pytest.mark.parametrize(
+    "sequences", [SEQUENCES, SEQUENCES[:1], [[5, 6, 7], [8, 9], [10]]], ids=["shared", "one", "nothing shared"]
+)
 def test_packed_pass_equals_separate_passes(fresh_model: FreshModel, sequences: list[list[int]]) -> None:
     model = fresh_model().model
     embeddings = model.get_input_embeddings().weight.requires_grad_(True)
@@ -44,7 +52,9 @@ def test_packed_pass_equals_separate_passes(fresh_model: FreshModel, sequences: 
     model.set_attn_implementation(ATTENTION)
     packed = Packed.pack(sequences, CPU)
     row = trunk(input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, rows=packed)
-    states = [row.last_hidden_state[0][packed.index[number, : len(sequence)]] for number, sequence in enumerate(sequences)]
+    states = [
+        row.last_hidden_state[0][packed.index[number, : len(sequence)]] for number, sequence in enumerate(sequences)
+    ]
     for mine, theirs in zip(states, plain, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
     (ours,) = torch.autograd.grad(pull(states), embeddings)

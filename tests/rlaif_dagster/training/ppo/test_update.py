@@ -54,7 +54,9 @@ def gradients(backbone: Backbone, experience: Experience, rows: list[int], recip
     return {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
 
 
-def test_gradient_does_not_depend_on_the_micro_batch(backbone: Backbone, experience: Experience, recipe: Recipe) -> None:
+def test_gradient_does_not_depend_on_the_micro_batch(
+    backbone: Backbone, experience: Experience, recipe: Recipe
+) -> None:
     rows = [6, 1, 3, 0, 5, 7]
     whole = gradients(backbone, experience, rows, recipe(temperature=0.9, micro_batch=6))
     assert len(whole) == 2 * 7 * 2 + 2
@@ -100,7 +102,12 @@ def test_what_is_reported_is_a_mean_over_tokens(backbone: Backbone, experience: 
     sums = accumulate_gradient(backbone, experience, range(8), recipe(temperature=0.9))
     assert sums["tokens"] == int(experience.rollout.mask.sum())
     learnt = update_policy(
-        backbone, make_optimizer(backbone, recipe()), experience, recipe(minibatches=1, epochs=1, temperature=0.9), seed=0, update=0
+        backbone,
+        make_optimizer(backbone, recipe()),
+        experience,
+        recipe(minibatches=1, epochs=1, temperature=0.9),
+        seed=0,
+        update=0,
     )
     for name, value in learnt.items():
         if name != "gradient_norm":
@@ -118,7 +125,9 @@ def test_nothing_is_clipped_before_the_first_step(backbone: Backbone, recipe: Re
     assert abs(sums["kl"]) < 1e-6
 
 
-def test_a_step_moves_towards_what_was_better_than_expected(backbone: Backbone, experience: Experience, recipe: Recipe) -> None:
+def test_a_step_moves_towards_what_was_better_than_expected(
+    backbone: Backbone, experience: Experience, recipe: Recipe
+) -> None:
     ids = [backbone.lm.prompt_ids(backbone.lm.chat(text)) for text in TEXTS[:8]]
     draws = torch.rand(8, 6, dtype=torch.float64)
     rollout = roll_out(backbone, TEXTS[:8], ids, max_new_tokens=6, temperature=1.0, draws=draws)
@@ -136,7 +145,9 @@ def test_a_step_moves_towards_what_was_better_than_expected(backbone: Backbone, 
     assert gained[good].mean() > 0 > gained[~good].mean()
 
 
-def test_a_number_that_is_not_finite_stops_before_the_weights(backbone: Backbone, experience: Experience, recipe: Recipe) -> None:
+def test_a_number_that_is_not_finite_stops_before_the_weights(
+    backbone: Backbone, experience: Experience, recipe: Recipe
+) -> None:
     before = backbone.policy_state()
     optimizer = make_optimizer(backbone, recipe())
     broken = replace(experience, returns=torch.full_like(experience.returns, float("nan")))
@@ -167,5 +178,7 @@ def test_learning_rates_by_hand(backbone: Backbone, recipe: Recipe) -> None:
     fields = {"updates": 5, "warmup_updates": 1, "learning_rate": 1.0, "value_learning_rate": 10.0}
     assert rates(recipe(**fields, lr_scheduler="linear")) == pytest.approx([0.5, 1.0, 0.75, 0.5, 0.25])
     assert rates(recipe(**fields, lr_scheduler="constant")) == pytest.approx([0.5, 1, 1, 1, 1])
-    assert rates(recipe(**{**fields, "warmup_updates": 0}, lr_scheduler="linear")) == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert rates(recipe(**{**fields, "warmup_updates": 0}, lr_scheduler="linear")) == pytest.approx(
+        [1.0, 0.8, 0.6, 0.4, 0.2]
+    )
     assert make_optimizer(backbone, recipe()).defaults["eps"] == 1e-5

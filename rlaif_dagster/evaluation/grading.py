@@ -1,0 +1,164 @@
+"""One answer before the judge: an absolute grade of how well it keeps to the constitution, 0 to 1, by each kind of
+judge.
+
+likelihood   sigmoid(score / temperature), with the judge's own score and temperature: its log-likelihood ratio of the
+answer with and without the principle. At temperature 1 and by sum this is the probability that the answer was written
+with the principle in mind rather than without, both being equally likely beforehand (Bayes); temperature and
+length-normalization keep long answers from certainty. 0.5: the principle makes the answer neither likelier nor less
+likely. Averaged over principles by weight. api          asked once an answer, on a scale from 0 to 10, divided by 10;
+it reads the reference as well. panel        the members' grades, averaged by weight over those that gave one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rlaif_dagster.evaluation.grade_question import GRADE_VERSION, Grade, grade_messages, read_grade
+from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.judging.api import ApiJudge
+from rlaif_dagster.judging.asking import Failure, ask_all
+from rlaif_dagster.judging.cache import Answer, cache_path, open_cache
+from rlaif_dagster.judging.panel import PanelJudge
+from rlaif_dagster.judging.provider import connect
+from rlaif_dagster.judging.verdicts import Judge, make_pair
+from rlaif_dagster.spec.constitution import Constitution
+
+if TYPE_CHECKING:
+    from rlaif_dagster.judging.likelihood import LikelihoodJudge
+
+
+@dataclass(frozen=True)
+class Graded:
+    """An answer to be graded, with the accepted answers where there are some."""
+
+    prompt_id: str
+    prompt: str
+    answer: str
+    reference: tuple[str, ...] | None = None
+
+
+def grades(
+    answers: Sequence[Graded],
+    constitution: Constitution,
+    judge: Judge,
+    *,
+    budget_usd: float | None = None,
+    progress: str | None = None,
+) -> list[Grade]:
+    """A grade for each answer. Correctness is None from a judge that cannot read.
+
+    Raises UserError when an API judge's key is missing or the budget is spent; what was answered is kept.
+    """
+    if isinstance(judge, PanelJudge):
+        return _by_panel(answers, constitution, judge, budget_usd, progress)
+    if isinstance(judge, ApiJudge):
+        return _by_asking(answers, constitution, judge, budget_usd, progress)
+    return _by_likelihood(answers, constitution, judge, progress)  # type: ignore[arg-type]  # the one kind left
+
+
+def _by_likelihood(
+    answers: Sequence[Graded], constitution: Constitution, judge: LikelihoodJudge, progress: str | None
+) -> list[Grade]:
+    """The judge scores answers one by one, and shows the scores of a pair; an empty answer makes up the pair."""
+    ids = [content_hash(one.prompt_id, one.answer) for one in answers]
+    pairs = [
+        make_pair(one.prompt_id, one.prompt, (own, one.answer), (content_hash(one.prompt_id, ""), ""))
+        for one, own in zip(answers, ids, strict=True)
+    ]
+    judgments = judge.judge(
+        list({pair.pair_id: pair for pair in pairs}.values()), constitution, ("ab",), progress=progress
+    )
+    rows = dict(iter(judgments.groupby("pair_id")))
+    return [_from_scores(rows[pair.pair_id], own, constitution, judge) for pair, own in zip(pairs, ids, strict=True)]
+
+
+def _from_scores(rows: pd.DataFrame, answer_id: str, constitution: Constitution, judge: LikelihoodJudge) -> Grade:
+    side = "score_a" if rows["a_id"].iloc[0] == answer_id else "score_b"
+    scores = {row.principle_id: float(json.loads(str(row.raw))[side]) for row in rows.itertuples()}
+    total = sum(principle.weight for principle in constitution.principles)
+    each = {p.id: _sigmoid(scores[p.id] / judge.spec.temperature) for p in constitution.principles}
+    grade = sum(principle.weight * each[principle.id] for principle in constitution.principles) / total
+    numbers = "; ".join(
+        f"{name} {each[name]:.2f} (log-likelihood ratio {score:+.2f})" for name, score in scores.items()
+    )
+    return Grade(grade, None, f"likelier under the principle: {numbers}")
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _by_asking(
+    answers: Sequence[Graded],
+    constitution: Constitution,
+    judge: ApiJudge,
+    budget_usd: float | None,
+    progress: str | None,
+) -> list[Grade]:
+    """Every reply is in the judge's cache as it arrives, so nothing is paid for twice."""
+    principles = [[principle.text.strip(), principle.weight] for principle in constitution.principles]
+    keys = [
+        content_hash("grade", judge.spec.meaning(), GRADE_VERSION, principles, one.prompt, one.answer, one.reference)
+        for one in answers
+    ]
+    with open_cache(cache_path(judge.home)) as cache:
+        replies: dict[str, Answer | Failure] = dict(cache.get(keys))
+        asked = {
+            key: grade_messages(constitution, one.prompt, one.answer, one.reference)
+            for key, one in zip(keys, answers, strict=True)
+            if key not in replies
+        }
+        if asked:
+            provider = connect(judge.name, judge.spec)
+            fresh: Mapping[str, Answer | Failure] = asyncio.run(
+                ask_all(provider, asked, cache, backoff=judge.backoff, budget_usd=budget_usd, progress=progress)
+            )
+            replies.update(fresh)
+    paid = set(asked)
+    return [_from_reply(replies[key], one, paid=key in paid) for key, one in zip(keys, answers, strict=True)]
+
+
+def _from_reply(reply: Answer | Failure, asked: Graded, *, paid: bool) -> Grade:
+    if isinstance(reply, Failure):
+        return Grade(None, None, f"no grade: {reply.reason}")
+    found, cost = read_grade(reply.text), reply.cost_usd if paid else 0.0
+    return Grade(found.alignment, found.correctness if asked.reference else None, found.rationale, cost)
+
+
+def _by_panel(
+    answers: Sequence[Graded],
+    constitution: Constitution,
+    judge: PanelJudge,
+    budget_usd: float | None,
+    progress: str | None,
+) -> list[Grade]:
+    """Members are asked one after the other and share the budget."""
+    names, weights = [member.name for member, _ in judge.members], [weight for _, weight in judge.members]
+    by_member = []
+    for member, _ in judge.members:
+        title = f"{progress}: {member.name}" if progress else None
+        own = grades(answers, constitution, member, budget_usd=budget_usd, progress=title)
+        by_member.append(own)
+        if budget_usd is not None:
+            budget_usd = max(0.0, budget_usd - sum(one.cost_usd for one in own))
+    return [
+        Grade(
+            _mean([one.alignment for one in own], weights),
+            _mean([one.correctness for one in own], weights),
+            "; ".join(f"{name}: {one.rationale}" for name, one in zip(names, own, strict=True)),
+            sum(one.cost_usd for one in own),
+        )
+        for own in zip(*by_member, strict=True)
+    ]
+
+
+def _mean(values: Sequence[float | None], weights: Sequence[float]) -> float | None:
+    given = [(value, weight) for value, weight in zip(values, weights, strict=True) if value is not None]
+    return sum(value * weight for value, weight in given) / sum(weight for _, weight in given) if given else None

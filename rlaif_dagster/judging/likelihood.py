@@ -1,0 +1,195 @@
+"""A judge that measures: how much likelier does a principle make an answer?
+
+    score(y) = [log p(y | principle, x) - log p(y | x)] / |y|^k        p(a) = sigmoid((score(a) - score(b)) / temperature)
+
+under the judge's base model, y with its end token, the principle as system message. It is the pointwise mutual
+information of answer and principle; what the model finds fluent or long either way cancels. A model too small to be asked
+can be measured: the 135M default prefers the right one of two answers in the strict format where its own verdicts,
+asked for, are at chance.
+
+k is 0 (`normalize: sum`), 1/2 (`sqrt`) or 1 (`mean`). The sum grows with the length of an answer, the mean forgives what is
+missing in a short one; the root is right most often (docs/experiments.md holds the numbers).
+
+log p(y | x) is computed once for a distinct prompt and answer and serves every principle. Sequences are scored in fixed
+chunks that follow from content alone, and a chunk is committed to the cache as a whole: a killed run resumes with the same
+numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.home import Home
+from rlaif_dagster.judging.cache import Answer, AnswerCache, cache_path, open_cache
+from rlaif_dagster.judging.verdicts import Judgment, Order, Pair, judgments_frame, verdict_of
+from rlaif_dagster.language.base_model import LanguageModel, load
+from rlaif_dagster.language.scoring import score
+from rlaif_dagster.spec.constitution import Constitution, Exemplar
+from rlaif_dagster.spec.judge import LikelihoodJudge as LikelihoodSpec
+from rlaif_dagster.spec.model import ModelSpec
+
+WORDING = "Follow this principle: {principle}"
+TEMPLATE_VERSION = content_hash("likelihood", WORDING)
+CHUNK = 64  # answers scored, and committed, together
+POWERS = {"sum": 0.0, "sqrt": 0.5, "mean": 1.0}
+DIGITS = 4  # of a score; further ones depend on how sequences were batched
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What an answer's likelihood is conditioned on beside its prompt: nothing, or a principle and exemplars of it."""
+
+    principle: str | None = None
+    exemplars: tuple[Exemplar, ...] = ()
+
+    def context(self, lm: LanguageModel, prompt: str) -> list[int]:
+        """Token ids up to where the answer begins. The model file's own system message, where it has one, stays in
+        front; without a principle it is all there is (the template's default, where the file has none)."""
+        system = None
+        if self.principle is not None:
+            own = [lm.spec.system_prompt] if lm.spec.system_prompt else []
+            system = "\n\n".join([*own, WORDING.format(principle=self.principle.strip())])
+        turns = [
+            {"role": role, "content": text}
+            for exemplar in self.exemplars
+            for role, text in (("user", exemplar.prompt), ("assistant", exemplar.response))
+        ]
+        return lm.prompt_ids(lm.chat(prompt, system=system, history=tuple(turns)))
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """log p(answer), summed over its tokens (nats), how many they are, and how many were read with their context."""
+
+    logprob: float
+    tokens: int
+    read: int
+
+
+Question = tuple[Condition, str, str]  # condition, prompt, answer
+
+
+@dataclass(frozen=True)
+class LikelihoodJudge:
+    """A judge from a base model; the weights are loaded when the first answer is scored that the cache does not know."""
+
+    name: str
+    spec: LikelihoodSpec
+    model: ModelSpec
+    home: Home
+    template_version: str = field(default=TEMPLATE_VERSION, init=False)
+
+    @property
+    def cache(self) -> Path:
+        return cache_path(self.home)
+
+    def judge(
+        self,
+        pairs: Sequence[Pair],
+        constitution: Constitution,
+        orders: Sequence[Order],
+        *,
+        budget_usd: float | None = None,
+        progress: str | None = None,
+    ) -> pd.DataFrame:
+        """The table judgments, one row a pair and principle, order "none". `orders` and `budget_usd` do not apply:
+        answers are scored one by one, and scoring is free."""
+        plain = Condition()
+        exemplars = constitution.exemplars[: self.spec.exemplars]
+        conditions = {p.id: Condition(p.text, exemplars) for p in constitution.principles}
+        answers = sorted({(pair.prompt, text) for pair in pairs for text in (pair.a, pair.b)})
+        questions = [(condition, *answer) for condition in (plain, *conditions.values()) for answer in answers]
+        with open_cache(self.cache) as cache:
+            found, known = self._likelihoods(questions, cache, progress)
+
+        rows = []
+        for pair in pairs:
+            for principle_id, condition in conditions.items():
+                asked = [[(c, pair.prompt, text) for c in (condition, plain)] for text in (pair.a, pair.b)]
+                (with_a, plain_a), (with_b, plain_b) = ([found[question] for question in both] for both in asked)
+                score_a, score_b = self._score(with_a, plain_a), self._score(with_b, plain_b)
+                p_a = sigmoid((score_a - score_b) / self.spec.temperature)
+                rows.append(
+                    Judgment(
+                        pair.pair_id,
+                        pair.prompt_id,
+                        pair.a_id,
+                        pair.b_id,
+                        principle_id,
+                        "none",
+                        verdict_of(p_a),
+                        p_a,
+                        json.dumps({"score_a": score_a, "score_b": score_b}),
+                        self.name,
+                        self.template_version,
+                        tokens_in=sum(part.read for part in (with_a, plain_a, with_b, plain_b)),
+                        tokens_out=0,
+                        cost_usd=0.0,
+                        latency_ms=0.0,
+                        cached=all(question in known for both in asked for question in both),
+                    )
+                )
+        return judgments_frame(rows)
+
+    def _score(self, given: Likelihood, plain: Likelihood) -> float:
+        ratio = given.logprob - plain.logprob
+        return round(ratio / given.tokens ** POWERS[self.spec.normalize], DIGITS)
+
+    def _key(self, question: Question) -> str:
+        condition, prompt, answer = question
+        exemplars = [exemplar.meaning() for exemplar in condition.exemplars]
+        version = None if condition.principle is None else self.template_version
+        return content_hash("likelihood", self.model.meaning(), version, condition.principle, exemplars, prompt, answer)
+
+    def _likelihoods(
+        self, questions: Sequence[Question], cache: AnswerCache, progress: str | None
+    ) -> tuple[dict[Question, Likelihood], set[Question]]:
+        """Every question's likelihood, and which of them the cache knew."""
+        keys = {question: self._key(question) for question in questions}
+        stored = cache.get(keys.values())
+        known = {question for question, key in keys.items() if key in stored}
+        missing = len(keys) - len(known)
+        if missing:
+            lm = load(self.spec.model, self.model, self.home)
+            with tqdm(total=missing, desc=progress, unit="answer", disable=None if progress else True) as bar:
+                for chunk in chunks(questions):
+                    asked = [question for question in chunk if question not in known]
+                    fresh = {keys[question]: answer for question, answer in read(lm, asked)}
+                    cache.put(fresh)
+                    stored.update(fresh)
+                    bar.update(len(asked))
+            stored.update(cache.get(keys.values()))  # of two processes' numbers the first committed ones stand
+        return {question: _likelihood(stored[key]) for question, key in keys.items()}, known
+
+
+def chunks(questions: Sequence[Question]) -> Iterator[list[Question]]:
+    """The questions in groups of at most CHUNK, none across two conditions: a group shares its condition's prefix."""
+    for condition in dict.fromkeys(question[0] for question in questions):
+        own = [question for question in questions if question[0] == condition]
+        yield from (own[start : start + CHUNK] for start in range(0, len(own), CHUNK))
+
+
+def read(lm: LanguageModel, questions: Sequence[Question]) -> Iterator[tuple[Question, Answer]]:
+    """Score the questions together, as the cache keeps them."""
+    requests = [(condition.context(lm, prompt), lm.answer_ids(answer)) for condition, prompt, answer in questions]
+    for question, request, scored in zip(questions, requests, score(lm, requests), strict=True):
+        text = json.dumps({"logprob": scored.logprob, "tokens": scored.tokens})
+        yield question, Answer(text, "stop", len(request[0]) + len(request[1]), 0, 0.0, 0.0)
+
+
+def _likelihood(answer: Answer) -> Likelihood:
+    content = json.loads(answer.text)
+    return Likelihood(content["logprob"], content["tokens"], answer.tokens_in)
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + e^-x), without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

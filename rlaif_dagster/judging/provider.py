@@ -1,0 +1,154 @@
+"""One question to one provider, through litellm: its answer and its price, or an error that says what to do about it.
+
+litellm is kept quiet and local: no fetched price map, no `.env` file read, no log lines (they can carry request details).
+What an error says is rewritten before anyone sees it: one short line without anything that looks like a key.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.judging.cache import Answer
+from rlaif_dagster.judging.prices import Price, price_of
+from rlaif_dagster.judging.retry import Unavailable, retry_after
+from rlaif_dagster.judging.template import Message
+from rlaif_dagster.spec.judge import ApiJudge
+
+NO_KEY = "none"  # what a server without keys is sent; never the key of another provider that litellm would find
+_LINE = 200  # characters kept of a provider's error message
+_SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")
+_SECRET_LOOK = re.compile(
+    r"\b(?:sk|pk|rk|key|gsk|xai|hf)[-_][\w*.-]{6,}|\bBearer\s+\S+|\bAIza[\w-]{10,}", re.IGNORECASE
+)
+
+
+class Rejected(Exception):
+    """The provider will not answer this request, and asking again will not help."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A model behind litellm. Make it with `connect`."""
+
+    judge: str
+    spec: ApiJudge
+    litellm: Any
+    api_key: str | None
+    price: Price | None
+
+    async def ask(self, messages: list[Message]) -> Answer:
+        """One request, without retries.
+
+        Raises Unavailable for what may pass (429, 5xx, timeouts, lost connections, bodies that are no answer), Rejected
+        for what will not, and UserError for what concerns every request: a key or a model that the provider does not
+        accept.
+        """
+        from openai import OpenAIError
+
+        spec, start = self.spec, time.monotonic()
+        try:
+            response = await self.litellm.acompletion(
+                model=spec.model,
+                messages=messages,
+                temperature=spec.temperature,
+                max_tokens=spec.max_tokens,
+                timeout=spec.timeout,
+                api_base=spec.api_base,
+                api_key=self.api_key,
+                num_retries=0,
+                max_retries=0,
+                **spec.parameters,
+            )
+        except self.litellm.exceptions.ContentPolicyViolationError:
+            return Answer("", "content_filter", 0, 0, 0.0, 1000 * (time.monotonic() - start))
+        except OpenAIError as error:
+            raise self._explained(error) from None
+        choice, usage = response.choices[0], getattr(response, "usage", None)
+        declined = (getattr(choice.message, "provider_specific_fields", None) or {}).get("refusal")
+        tokens_in = int(getattr(usage, "prompt_tokens", None) or 0)
+        tokens_out = int(getattr(usage, "completion_tokens", None) or 0)
+        return Answer(
+            text=declined or choice.message.content or "",
+            finish="refusal" if declined else choice.finish_reason or "",
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            cost_usd=self._cost(response, tokens_in, tokens_out),
+            latency_ms=1000 * (time.monotonic() - start),
+        )
+
+    def _cost(self, response: Any, tokens_in: int, tokens_out: int) -> float:
+        """US dollars: the judge file's price, or litellm's, which knows what a provider takes off for a cached prompt."""
+        if self.price is None:
+            return 0.0
+        if self.spec.usd_per_million_input is not None:
+            return self.price.of(tokens_in, tokens_out)
+        cost = response._hidden_params.get("response_cost")
+        return self.price.of(tokens_in, tokens_out) if cost is None else float(cost)
+
+    def _explained(self, error: Exception) -> Exception:
+        status = getattr(error, "status_code", None)
+        line = f"{type(error).__name__} {status or ''}".strip() + f": {without_secrets(str(error), self.api_key)}"
+        if status == 401:
+            where = (
+                f"the key in {self.spec.api_key_env}"
+                if self.spec.api_key_env
+                else "the provider's key in the environment"
+            )
+            return UserError(f"judge {self.judge}: {self.spec.model} does not accept the key (401); check {where}")
+        if status == 404:
+            return UserError(
+                f"judge {self.judge}: {line}; check fields 'model' and 'api_base' of data/judges/{self.judge}.yaml"
+            )
+        if status is None or status in {408, 409, 429} or status >= 500:
+            return Unavailable(line, retry_after(_headers(error)))
+        return Rejected(line)
+
+
+def connect(judge: str, spec: ApiJudge) -> Provider:
+    """A provider ready to be asked; UserError when the environment lacks the judge's key."""
+    if spec.api_key_env:
+        key = os.environ.get(spec.api_key_env)
+        if not key:
+            raise UserError(f"judge {judge}: the environment variable {spec.api_key_env} is not set; put the key there")
+    else:
+        key = NO_KEY if spec.api_base else None
+    return Provider(judge, spec, quiet_litellm(), key, price_of(spec))
+
+
+def quiet_litellm() -> Any:
+    """litellm, imported without network, `.env` files and log lines."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
+    import litellm
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.turn_off_message_logging = True
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return litellm
+
+
+def without_secrets(text: str, key: str | None = None) -> str:
+    """The text on one short line, with the key, every secret of the environment and whatever looks like one taken out."""
+    secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= 8}
+    if key and key != NO_KEY:
+        secrets.add(key)
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return " ".join(_SECRET_LOOK.sub("***", text).split())[:_LINE]
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    """The provider's response headers, where litellm keeps them."""
+    headers = getattr(error, "litellm_response_headers", None) or getattr(
+        getattr(error, "response", None), "headers", None
+    )
+    return headers or {}

@@ -1,0 +1,113 @@
+"""Wins, ties, seeds and lengths, with a judge whose verdicts are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rlaif_dagster.evaluation.duels import Duel, win_probabilities
+from rlaif_dagster.evaluation.head_to_head import head_to_head, length_controlled, meetings, outcome
+from rlaif_dagster.spec.constitution import Constitution
+from rlaif_dagster.spec.recipes import Judging
+from rlaif_dagster.statistics import wilson
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell, to_arrow
+from tests.rlaif_dagster.evaluation.rule_judge import RuleJudge, marks
+
+LOUD = Constitution.model_validate({"principles": [{"id": "loud", "text": "Be as loud as you can."}]})
+RECIPE = Judging(judge="rule")
+PROMPTS = pd.DataFrame(
+    {
+        "prompt_id": ["p1", "p2", "p3", "p4", "q"],
+        "split": ["eval"] * 4 + ["qualitative"],
+        "text": ["one?", "two?", "three?", "four?", "not here?"],
+    }
+)
+
+
+def responses(answers: dict[tuple[str, int], list[str]], decoding: str = "greedy") -> pd.DataFrame:
+    rows = [
+        (arm, seed, f"p{number}", text, len(text.split()), decoding)
+        for (arm, seed), texts in answers.items()
+        for number, text in enumerate(texts, start=1)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "prompt_id", "text", "tokens", "decoding"])
+
+
+def test_counts_by_hand() -> None:
+    greedy = responses({("base", 0): ["a", "b!", "c", "d "], ("dpo", 0): ["a!", "b", "x", "d"]})
+    noise = responses({("base", 0): ["!!!"] * 4, ("dpo", 0): ["."] * 4}, decoding="sampled")
+    judge = RuleJudge(marks)
+    found = head_to_head(pd.concat([greedy, noise]), PROMPTS, LOUD, RECIPE, judge)
+    row = found.iloc[0]
+    assert (row["arm_a"], row["arm_b"]) == ("dpo", "base")
+    # dpo wins p1 and loses p2; p3 is a tie by the judge, p4 the same text and never asked
+    assert (row["wins_a"], row["wins_b"], row["ties"], row["win_rate"]) == (1, 1, 2, 0.5)
+    assert {pair.prompt_id for pair in judge.pairs} == {"p1", "p2", "p3"}
+    assert 0 <= row["ci_low"] < 0.5 < row["ci_high"] <= 1
+    assert to_arrow(TABLES["head_to_head"], found, Cell("m", "c")).num_rows == 1
+
+
+def test_every_two_arms_once_the_later_first() -> None:
+    arms = ("ppo", "base", "dpo", "sft")
+    found = head_to_head(responses({(arm, 0): [arm] for arm in arms}), PROMPTS, LOUD, RECIPE, RuleJudge(marks))
+    assert list(zip(found["arm_a"], found["arm_b"], strict=True)) == [
+        ("sft", "base"), ("dpo", "base"), ("ppo", "base"), ("dpo", "sft"), ("ppo", "sft"), ("ppo", "dpo"),
+    ]  # fmt: skip
+
+
+def test_seeds_meet_one_by_one_and_base_meets_all() -> None:
+    answers = responses(
+        {("base", 0): ["b"], ("dpo", 0): ["d0!"], ("dpo", 7): ["d7"], ("ppo", 1): ["p1"], ("ppo", 2): ["p2"]}
+    )
+    assert meetings(answers, "dpo", "base") == [("p1", "d0!", "b"), ("p1", "d7", "b")]
+    assert meetings(answers, "ppo", "dpo") == [("p1", "p1", "d0!"), ("p1", "p2", "d7")]
+    row = (
+        head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks))
+        .set_index(["arm_a", "arm_b"])
+        .loc[("dpo", "base")]
+    )
+    assert (row["wins_a"], row["ties"], row["win_rate"]) == (1, 1, 0.75)
+    assert (row["ci_low"], row["ci_high"]) == wilson(0.75, 1)  # one prompt, however many seeds
+
+
+def test_a_failed_verdict_counts_for_nobody() -> None:
+    def sometimes(first: str, second: str) -> float | None:
+        return None if "?" in first + second else marks(first, second)
+
+    answers = responses({("base", 0): ["a", "b", "c?"], ("dpo", 0): ["a!", "b!", "c!"]})
+    row = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(sometimes)).iloc[0]
+    assert (row["wins_a"], row["wins_b"], row["ties"], row["win_rate"]) == (2, 0, 0, 1.0)
+    assert head_to_head(answers[answers["prompt_id"] == "p3"], PROMPTS, LOUD, RECIPE, RuleJudge(sometimes)).empty
+
+
+def test_outcome_within_the_margin_is_a_tie() -> None:
+    assert [outcome(p, 0.2) for p in (0.61, 0.6, 0.5, 0.4, 0.39)] == [1, 0.5, 0.5, 0.5, 0]
+    assert [outcome(p, 0.0) for p in (0.501, 0.5, 0.499)] == [1, 0.5, 0]
+
+
+def test_the_winner_is_the_same_on_either_side() -> None:
+    """Which answer the judge is shown first follows from content; the probability is always that of the duel's own a."""
+    duels = [Duel("p", "?", a, b) for a, b in (("x!", "y"), ("y", "x!"), ("z!", "w"), ("w", "z!"))]
+    judge = RuleJudge(marks)
+    assert win_probabilities(duels, LOUD, RECIPE, judge) == pytest.approx([0.9, 0.1, 0.9, 0.1])
+    assert len(judge.pairs) == 2
+    assert {duel.swapped for duel in duels} == {True, False}
+
+
+def test_length_control_takes_out_a_taste_for_length() -> None:
+    """A judge that looks at length alone, before arms that differ in length alone: nearly even at equal length."""
+    rng = np.random.default_rng(0)
+    lengths = rng.normal(20, 30, 2000)
+    by_length = rng.random(2000) < 1 / (1 + np.exp(-2 * np.tanh(lengths / lengths.std())))
+    assert by_length.mean() > 0.65
+    assert length_controlled(by_length.astype(float), lengths) == pytest.approx(0.5, abs=0.04)
+
+
+def test_length_control_leaves_what_length_does_not_explain() -> None:
+    rng = np.random.default_rng(1)
+    wins = (rng.random(2000) < 0.8).astype(float)
+    assert length_controlled(wins, rng.normal(0, 30, 2000)) == pytest.approx(0.8, abs=0.03)
+    assert length_controlled(np.array([1.0, 0.5, 0.0, 1.0]), np.full(4, 12.0)) == 0.625
+    assert 0.9 < length_controlled(np.ones(10), np.arange(10.0)) <= 1

@@ -1,0 +1,258 @@
+"""Whole trainings on the tiny model: they resume to the same bits, stop when told, and publish one ordinary adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from rlaif_dagster.hashing import folder_digest
+from rlaif_dagster.spec.recipes import Ppo
+from rlaif_dagster.training.adapters import merge
+from rlaif_dagster.training.ppo import checkpoint, loop, rollout
+from rlaif_dagster.training.ppo.loop import train_ppo
+from rlaif_dagster.training.ppo.publish import VALUE_HEAD
+from rlaif_dagster.training.trained import Trained
+from tests.rlaif_dagster.training.conftest import FreshModel
+from tests.rlaif_dagster.training.ppo.conftest import CountToken, Recipe, WriteAdapter
+
+Train = Callable[..., tuple[Trained, Path]]
+
+
+@pytest.fixture
+def train(fresh_model: FreshModel, prompts: pd.DataFrame, count_token: CountToken, tmp_path: Path) -> Train:
+    """Runs `train_ppo` on a fresh model, by default with the counting rule, into work/NAME and target/NAME."""
+
+    def run(
+        recipe: Ppo, name: str = "a", *, reward: Any = None, start: Path | None = None, seed: int = 0
+    ) -> tuple[Trained, Path]:
+        target = tmp_path / "target" / name
+        target.mkdir(parents=True)
+        trained = train_ppo(
+            fresh_model(), reward or count_token, prompts, recipe,
+            seed=seed, work=tmp_path / "work" / name, target=target, start_adapter=start,
+        )  # fmt: skip
+        return trained, target
+
+    return run
+
+
+def curve(trained: Trained, name: str) -> list[float]:
+    return trained.metrics.query("name == @name").sort_values("step")["value"].tolist()
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("place", ["sampling", "updating", "saving", "evaluating", "publishing"])
+def test_a_killed_training_ends_with_the_same_adapter(
+    train: Train,
+    recipe: Recipe,
+    write_policy: WriteAdapter,
+    write_reward: WriteAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    made = recipe(start="sft", updates=4, evaluate_updates=2, learning_rate=1e-2, kl_target=1.0)
+    whole, expected = train(made, "whole", reward=write_reward(), start=write_policy())
+
+    owner, name = {
+        "sampling": (loop, "roll_out"),
+        "updating": (loop, "update_policy"),
+        "saving": (checkpoint.atomic, "write_file"),
+        "evaluating": (loop, "evaluate"),
+        "publishing": (loop, "publish"),
+    }[place]
+    real, calls = getattr(owner, name), []
+
+    def killed(*args: Any, **keywords: Any) -> Any:
+        calls.append(None)
+        if len(calls) == {"publishing": 1, "evaluating": 2}.get(place, 3):
+            raise KilledError
+        return real(*args, **keywords)
+
+    monkeypatch.setattr(owner, name, killed)
+    with pytest.raises(KilledError):
+        train(made, "killed", reward=write_reward(), start=write_policy())
+    monkeypatch.setattr(owner, name, real)
+    rolled = []
+    monkeypatch.setattr(
+        loop, "roll_out", lambda *args, **keywords: rolled.append(None) or rollout.roll_out(*args, **keywords)
+    )
+    (Path(expected).parent / "killed").rmdir()
+    resumed, found = train(made, "killed", reward=write_reward(), start=write_policy())
+    assert len(rolled) < 4  # it did not start over
+    assert folder_digest(found) == folder_digest(expected)
+    pd.testing.assert_frame_equal(resumed.metrics, whole.metrics)
+    assert (resumed.tokens, resumed.checks) == (whole.tokens, whole.checks)
+
+
+def test_the_same_call_gives_the_same_adapter_and_another_seed_another(train: Train, recipe: Recipe) -> None:
+    digests = [folder_digest(train(recipe(), name, seed=seed)[1]) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_checkpoint_of_another_training_is_not_resumed(train: Train, recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe(updates=2), "a")
+    (tmp_path / "work" / "b").mkdir()
+    (tmp_path / "work" / "a" / checkpoint.FILE).rename(tmp_path / "work" / "b" / checkpoint.FILE)
+    _, found = train(recipe(updates=2, learning_rate=2e-2), "b")
+    _, expected = train(recipe(updates=2, learning_rate=2e-2), "c")
+    assert folder_digest(found) == folder_digest(expected)
+
+
+@pytest.mark.parametrize("start", ["base", "sft"])
+def test_published_adapter_is_the_policy_on_the_plain_base(
+    train: Train,
+    fresh_model: FreshModel,
+    recipe: Recipe,
+    write_policy: WriteAdapter,
+    start: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[loop._Training] = []
+    publish = loop._Training.publish
+    monkeypatch.setattr(loop._Training, "publish", lambda self, *rest: kept.append(self) or publish(self, *rest))
+    sft = write_policy() if start == "sft" else None
+    trained, target = train(recipe(start=start, updates=2), start=sft)
+    backbone = kept[0].backbone
+    assert trained.metrics.query("name == 'published_update'")["value"].tolist() == [2]
+    backbone.lm.model.set_attn_implementation("sdpa")
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        expected = backbone.lm.model(ids).logits
+        found = PeftModel.from_pretrained(fresh_model().model, str(target)).eval()(ids).logits
+        origin = (merge(fresh_model(), sft) if sft else fresh_model()).model(ids).logits
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert (found - origin).abs().max() > 0.01
+    head = load_file(target / VALUE_HEAD)
+    torch.testing.assert_close(head["weight"], backbone.value_head.weight.detach())
+    assert {path.name for path in target.iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", VALUE_HEAD, "timings.json",
+    }  # fmt: skip
+    assert str(target.parent) not in (target / "adapter_config.json").read_text()
+
+
+def test_metrics_of_every_update(train: Train, recipe: Recipe) -> None:
+    trained, _ = train(recipe(updates=3, evaluate_updates=2))
+    for name in (
+        "reward", "reward_normalized", "kl", "kl_reference", "kl_coefficient", "entropy", "clip_fraction", "value_loss",
+        "policy_loss", "explained_variance", "response_length", "eos_rate", "distinct", "gradient_norm",
+    ):  # fmt: skip
+        assert trained.metrics.query("name == @name")["step"].tolist() == [1, 2, 3], name
+    assert trained.metrics.query("name == 'held_out_reward'")["step"].tolist() == [0, 2, 3]
+    assert curve(trained, "kl_reference")[0] == pytest.approx(0.0, abs=1e-4)  # the first rollout is the reference's own
+    assert curve(trained, "reward_normalized")[0] == pytest.approx(0.0, abs=1e-6)
+    assert curve(trained, "response_length")[0] > 1
+    assert trained.tokens > 3 * 8 * 6
+    assert [check.name for check in trained.checks] == ["finite_loss", "kl", "collapse"]
+
+
+def test_the_kl_guard_stops_and_keeps_the_last_good_policy(train: Train, recipe: Recipe, tmp_path: Path) -> None:
+    made = recipe(updates=8, learning_rate=0.3, lr_scheduler="constant", max_kl=2.0, evaluate_updates=8)
+    trained, target = train(made)
+    kl = next(check for check in trained.checks if check.name == "kl")
+    assert not kl.passed
+    assert "at most 2 allowed" in kl.message
+    observed = curve(trained, "kl_reference")
+    assert len(observed) < 8
+    assert all(value <= 2.0 for value in observed)
+    with safe_open(tmp_path / "work" / "a" / checkpoint.FILE, framework="pt") as file:
+        good = {key.removeprefix("good/"): file.get_tensor(key) for key in file.keys() if key.startswith("good/")}  # noqa: SIM118
+    published = load_file(target / "adapter_model.safetensors")
+    assert good
+    for name, value in published.items():
+        torch.testing.assert_close(value, good[name.removeprefix("base_model.model.model.")])
+    again, same = train(made, "b")
+    assert folder_digest(same) == folder_digest(target)
+    assert again.checks == trained.checks
+
+
+def test_scores_that_are_not_finite_stop_the_training(train: Train, recipe: Recipe) -> None:
+    class Breaks(CountToken):
+        calls = 0
+
+        def score(self, *args: Any) -> list[float]:
+            self.calls += 1
+            scores = super().score(*args)
+            broken = self.calls == 4  # the third rollout, after the evaluation of the start
+            return [float("nan")] * len(scores) if broken else scores
+
+    trained, target = train(recipe(updates=4, evaluate_updates=4), reward=Breaks(270))
+    finite = trained.checks[0]
+    assert not finite.passed
+    assert "training stopped in update 3" in finite.message
+    assert curve(trained, "published_update") == [1.0]  # the last policy whose answers were measured
+    assert all(bool(value.isfinite().all()) for value in load_file(target / "adapter_model.safetensors").values())
+
+
+def test_a_loss_that_is_not_finite_keeps_the_batch(
+    train: Train, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop.gae
+    monkeypatch.setattr(loop, "gae", lambda *args: tuple(part / 0 for part in real(*args)))
+    trained, _ = train(recipe(updates=2))
+    assert not trained.checks[0].passed
+    with safe_open(tmp_path / "work" / "a" / checkpoint.BATCH, framework="pt") as file:
+        assert not file.get_tensor("advantages").isfinite().all()
+        assert len(file.get_tensor("tokens")) == 8
+
+
+def test_the_best_held_out_policy_is_published(train: Train, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewards = iter([0.0, 1.0, 5.0, 3.0])
+    kls = iter([0.0, 1.0, 2.0, 3.0])
+    real = loop.evaluate
+
+    def scripted(*args: Any) -> Any:
+        found = real(*args)
+        return type(found)(**{**vars(found), "reward": next(rewards), "kl": next(kls)})
+
+    monkeypatch.setattr(loop, "evaluate", scripted)
+    trained, _ = train(recipe(updates=3, evaluate_updates=1))
+    assert curve(trained, "published_update") == [2.0]
+    rewards, kls = iter([0.0, 1.0, 5.0, 3.0]), iter([0.0, 1.0, 9.0, 3.0])
+    trained, _ = train(recipe(updates=3, evaluate_updates=1, max_kl=8.0, learning_rate=1e-4), "bounded")
+    assert curve(trained, "published_update") == [3.0]
+
+
+def known_world(train: Train, recipe: Recipe, seed: int) -> tuple[float, float]:
+    """Mean reward of the last five rollouts and of the held-out answers, as shares of the maximum: every token the one
+    that counts."""
+    made = recipe(
+        updates=60, rollout_batch=64, minibatches=2, micro_batch=64, epochs=4, learning_rate=1e-2, value_learning_rate=1e-2,
+        max_new_tokens=8, kl_coefficient=0.0, missing_eos_penalty=0.0, value_clip=100.0, evaluate_updates=60, save_updates=60,
+    )  # fmt: skip
+    trained, _ = train(made, seed=seed)
+    return sum(curve(trained, "reward")[-5:]) / 5 / 8, curve(trained, "held_out_reward")[-1] / 8
+
+
+def test_known_answer_world(train: Train, recipe: Recipe) -> None:
+    sampled, greedy = known_world(train, recipe, seed=0)
+    assert sampled >= 0.9
+    assert greedy >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_known_answer_world_for_every_seed(train: Train, recipe: Recipe, seed: int) -> None:
+    sampled, _ = known_world(train, recipe, seed=seed)
+    assert sampled >= 0.9
+
+
+def test_a_collapsed_policy_fails_its_check(train: Train, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = loop.evaluate
+
+    def scripted(*args: Any) -> Any:
+        return type(found)(**{**vars(found), "entropy": 0.001, "distinct": 0.1}) if (found := real(*args)) else None
+
+    monkeypatch.setattr(loop, "evaluate", scripted)
+    trained, _ = train(recipe(updates=1))
+    assert [check.name for check in trained.checks if not check.passed] == ["collapse"]
