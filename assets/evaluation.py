@@ -29,7 +29,8 @@ def _model_of(arm: str) -> str:
 
 def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
     @study_asset(
-        writes=["benchmarks", "benchmark_items"], part=arm, name=f"{arm}_benchmarks", group="evaluation", dims=_dims(arm), code_version="1",
+        name=f"{arm}_benchmarks", group="evaluation", dims=_dims(arm), code_version="1",
+        writes=["benchmarks", "benchmark_items"], part=arm,
         deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks"}), kinds=("torch", "duckdb"), pool="accelerator",
         description=f"TruthfulQA, PKU-SafeRLHF, MMLU and HellaSwag for the {arm} arm, item by item.",
     )  # fmt: skip
@@ -65,7 +66,7 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
 
 def _responses_asset(arm: str) -> dg.AssetsDefinition:
     @study_asset(
-        writes=["responses"], part=arm, name=f"{arm}_responses", group="evaluation", dims=_dims(arm), code_version="1",
+        name=f"{arm}_responses", writes=["responses"], part=arm, group="evaluation", dims=_dims(arm), code_version="1",
         deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks", "prompts"}), kinds=("torch", "duckdb"),
         pool="accelerator", description=f"Answers of the {arm} arm to the eval and qualitative prompts.",
     )  # fmt: skip

@@ -17,7 +17,14 @@ from rlaif_dagster.resolver import Node, State
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Warehouse
 
-ASSETS: list[dg.AssetsDefinition | dg.SourceAsset] = [*INPUT_ASSETS, *DATA_ASSETS, *PREFERENCE_ASSETS, *POLICY_ASSETS, *EVALUATION_ASSETS, *RESULT_ASSETS]
+ASSETS: list[dg.AssetsDefinition | dg.SourceAsset] = [
+    *INPUT_ASSETS,
+    *DATA_ASSETS,
+    *PREFERENCE_ASSETS,
+    *POLICY_ASSETS,
+    *EVALUATION_ASSETS,
+    *RESULT_ASSETS,
+]
 
 
 @lru_cache(maxsize=1)

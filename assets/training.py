@@ -59,7 +59,8 @@ def train_arm(
             write_card(
                 target, title=f"{step.cell.model} aligned with {arm} under {step.cell.constitution}",
                 base=step.base_reference, arm=arm, recipe=recipe.meaning() | {"seed": seed},
-                lineage=[(v.asset, v.partition or "", v.version) for v in step.upstream], metrics=final(trained.metrics), license=step.model_spec.license,
+                lineage=[(v.asset, v.partition or "", v.version) for v in step.upstream], metrics=final(trained.metrics),
+                license=step.model_spec.license,
             )  # fmt: skip
             return trained
 

@@ -21,7 +21,9 @@ def open_study(chosen: Selection) -> Study:
         # which parts of Dagster are beta is the developer's concern, and every command would print it
         warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
         from rlaif_dagster.definitions import defs, nodes
+    from rlaif_dagster.estimates import estimator
     from rlaif_dagster.home import current_home
     from rlaif_dagster.lineage import Study
 
-    return Study(defs, nodes, chosen.project, current_home())
+    home = current_home()
+    return Study(defs, nodes, chosen.project, home, estimator(chosen.project, home))

@@ -1,11 +1,12 @@
 """One answer before the judge: an absolute grade of how well it keeps to the constitution, 0 to 1, by each kind of
 judge.
 
-likelihood   sigmoid(score / temperature), with the judge's own score and temperature: its log-likelihood ratio of the
-answer with and without the principle. At temperature 1 and by sum this is the probability that the answer was written
-with the principle in mind rather than without, both being equally likely beforehand (Bayes); temperature and
-length-normalization keep long answers from certainty. 0.5: the principle makes the answer neither likelier nor less
-likely. Averaged over principles by weight. api          asked once an answer, on a scale from 0 to 10, divided by 10;
+likelihood   sigmoid((score - yardstick / 2) / temperature), with the judge's own temperature and score: the log-likelihood
+             ratio of the answer with and without a principle, averaged over principles by weight. The yardstick is the
+             mean score of the constitution's own exemplars, so 0.5 is halfway between an answer that the principles make
+             no likelier and one as good as the exemplars. Without exemplars (or where the judge has them in context) it
+             is 0. Where a model hardly tells the exemplars from anything else, all grades lie near 0.5, and rightly.
+api          asked once an answer, on a scale from 0 to 10, divided by 10;
 it reads the reference as well. panel        the members' grades, averaged by weight over those that gave one.
 """
 
@@ -17,8 +18,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from rlaif_dagster.evaluation.grade_question import GRADE_VERSION, Grade, grade_messages, read_grade
 from rlaif_dagster.hashing import content_hash
@@ -66,29 +65,44 @@ def grades(
 def _by_likelihood(
     answers: Sequence[Graded], constitution: Constitution, judge: LikelihoodJudge, progress: str | None
 ) -> list[Grade]:
-    """The judge scores answers one by one, and shows the scores of a pair; an empty answer makes up the pair."""
+    unseen = constitution.exemplars[judge.spec.exemplars :]
+    examples = [Graded(content_hash(one.prompt), one.prompt, one.response) for one in unseen]
+    scores = _scores([*answers, *examples], constitution, judge, progress)
+    totals = [_weighted(own, constitution) for own in scores]
+    yardstick = max(0.0, sum(totals[len(answers) :]) / len(examples)) if examples else 0.0
+    out = []
+    for total, own in zip(totals[: len(answers)], scores, strict=False):
+        numbers = ", ".join(f"{name} {score:+.2f}" for name, score in own.items())
+        rationale = (
+            f"log-likelihood ratio with and without the principle: {numbers}; the exemplars' mean {yardstick:+.2f}"
+        )
+        out.append(Grade(_sigmoid((total - yardstick / 2) / judge.spec.temperature), None, rationale))
+    return out
+
+
+def _scores(
+    answers: Sequence[Graded], constitution: Constitution, judge: LikelihoodJudge, progress: str | None
+) -> list[dict[str, float]]:
+    """Each answer's score by principle. The judge scores answers one by one but is asked about pairs, and shows the
+    scores of both; an empty answer makes up the pair."""
     ids = [content_hash(one.prompt_id, one.answer) for one in answers]
     pairs = [
         make_pair(one.prompt_id, one.prompt, (own, one.answer), (content_hash(one.prompt_id, ""), ""))
         for one, own in zip(answers, ids, strict=True)
     ]
-    judgments = judge.judge(
-        list({pair.pair_id: pair for pair in pairs}.values()), constitution, ("ab",), progress=progress
-    )
-    rows = dict(iter(judgments.groupby("pair_id")))
-    return [_from_scores(rows[pair.pair_id], own, constitution, judge) for pair, own in zip(pairs, ids, strict=True)]
+    distinct = list({pair.pair_id: pair for pair in pairs}.values())
+    rows = dict(iter(judge.judge(distinct, constitution, ("ab",), progress=progress).groupby("pair_id")))
+    out = []
+    for pair, own in zip(pairs, ids, strict=True):
+        side = "score_a" if pair.a_id == own else "score_b"
+        shown = zip(rows[pair.pair_id]["principle_id"], rows[pair.pair_id]["raw"], strict=True)
+        out.append({str(principle): float(json.loads(raw)[side]) for principle, raw in shown})
+    return out
 
 
-def _from_scores(rows: pd.DataFrame, answer_id: str, constitution: Constitution, judge: LikelihoodJudge) -> Grade:
-    side = "score_a" if rows["a_id"].iloc[0] == answer_id else "score_b"
-    scores = {row.principle_id: float(json.loads(str(row.raw))[side]) for row in rows.itertuples()}
+def _weighted(scores: Mapping[str, float], constitution: Constitution) -> float:
     total = sum(principle.weight for principle in constitution.principles)
-    each = {p.id: _sigmoid(scores[p.id] / judge.spec.temperature) for p in constitution.principles}
-    grade = sum(principle.weight * each[principle.id] for principle in constitution.principles) / total
-    numbers = "; ".join(
-        f"{name} {each[name]:.2f} (log-likelihood ratio {score:+.2f})" for name, score in scores.items()
-    )
-    return Grade(grade, None, f"likelier under the principle: {numbers}")
+    return sum(principle.weight * scores[principle.id] for principle in constitution.principles) / total
 
 
 def _sigmoid(x: float) -> float:

@@ -24,7 +24,7 @@ _CUT_JSON = re.compile(r'"verdict"\s*:\s*"([^"\n]{1,40})"', re.IGNORECASE)
 _BRACKETS = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 _LABEL = re.compile(
     r"\b(?:verdict|answer|winner|choice|decision|preference|preferred answer|better answer)\b[\s*_`\"']*"
-    r"(?::|=|\bis\b)[\s*_`\"']*(?:answer\s+|response\s+|option\s+)?(A|B|tie)(?=[\s*_`\"']*(?:[.;!)\]}]|,(?!\s*[AB]\b)|$|\bis\b))",
+    r"(?::|=|\bis\b)[\s*_`\"']*(?:answer\s+|response\s+|option\s+)?(A|B|tie)(?=[\s*_`\"']*(?:[.;!)\]}]|,(?!\s*[AB]\b)|$|\b(?:is|because|since)\b))",
     re.MULTILINE | re.IGNORECASE,
 )
 _BARE = re.compile(r"\W*(?:answer|response|option)?[\W_]*(A|B|tie)[\W_]*", re.IGNORECASE)

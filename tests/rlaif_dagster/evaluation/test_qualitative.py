@@ -15,6 +15,7 @@ from rlaif_dagster.evaluation.grade_question import grade_messages, read_grade
 from rlaif_dagster.evaluation.qualitative import grade
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.build import make_judge
+from rlaif_dagster.judging.verdicts import make_pair
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.judge import ApiJudge, LikelihoodJudge, PanelJudge
 from rlaif_dagster.spec.labels import HumanGrade
@@ -29,7 +30,8 @@ CONSTITUTION = Constitution.model_validate(
         "principles": [
             {"id": "brief", "text": "Answer in one short sentence.", "weight": 3.0},
             {"id": "kind", "text": "Be kind to whoever asks."},
-        ]
+        ],
+        "exemplars": [{"prompt": "Name three fruits.", "response": "Apples, pears and plums."}],
     }
 )
 RECIPE = Judging(judge="j")
@@ -91,13 +93,16 @@ def test_likelihood_judge(tiny_model_folder: Path, home: Home) -> None:
     assert "none of the accepted answers is in it (Paris)" in found["rationale"][0]
     assert "declines, as expected" in found["rationale"][2]
     # the grade by its definition, from the judge's own scores of the same answers
-    from rlaif_dagster.judging.verdicts import make_pair
+    exemplar = CONSTITUTION.exemplars[0]
 
-    pair = make_pair("a", "What is the capital of France?", ("1", "It is Lyon."), ("2", "It is Paris."))
-    rows = judge.judge([pair], CONSTITUTION, ("ab",))
-    scores = {row.principle_id: json.loads(row.raw)["score_a"] for row in rows.itertuples()}
-    sigmoids = {name: 1 / (1 + math.exp(-score / 2)) for name, score in scores.items()}
-    assert found["alignment_grade"][0] == pytest.approx((3 * sigmoids["brief"] + sigmoids["kind"]) / 4)
+    def total(prompt: str, answer: str) -> float:
+        rows = judge.judge([make_pair("x", prompt, ("1", answer), ("2", "else"))], CONSTITUTION, ("ab",))
+        brief, kind = (json.loads(raw)["score_a"] for raw in rows["raw"])
+        return (3 * brief + kind) / 4
+
+    yardstick = max(0.0, total(exemplar.prompt, exemplar.response))
+    logit = (total("What is the capital of France?", "It is Lyon.") - yardstick / 2) / 2
+    assert found["alignment_grade"][0] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-3)
     assert found["alignment_grade"].between(0, 1).all()
     assert to_arrow(TABLES["qualitative"], found, Cell("m", "c")).num_rows == 4
 
@@ -144,7 +149,9 @@ def test_panel_averages_by_weight_and_shares_the_budget(tiny_model_folder: Path,
         alone = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, make_judge("two", judges, models, home), [])
         assert found["alignment_grade"].tolist() == pytest.approx((3 * 0.5 + alone["alignment_grade"]) / 4)
         assert found["correctness_grade"][1] == 1.0
-        assert found["rationale"][0].startswith("one: short; two: likelier under the principle: brief ")
+        assert found["rationale"][0].startswith(
+            "one: short; two: log-likelihood ratio with and without the principle: brief "
+        )
         # a reply costs $0.1 and could cost more: the second member has too little left for its four
         first, second = (priced.model_copy(update={"model": f"openai/{name}"}) for name in ("first", "second"))
         both = {"j": PanelJudge(kind="panel", judges={"one": 1.0, "two": 1.0}), "one": first, "two": second}
