@@ -45,7 +45,7 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
 
         step = Step.begin(context, project, warehouse)
         recipe, folder = step.project.recipe("benchmarks", step.cell.model), step.project.root / "benchmarks"
-        identity = {"tasks": [task.meaning() for task in recipe.tasks], "items": items_version(recipe, folder)}
+        identity = [[task.meaning() for task in recipe.tasks], recipe.seed, items_version(recipe, folder)]
 
         def evaluate() -> Frames:
             from rlaif_dagster.evaluation.benchmarks import run_benchmarks

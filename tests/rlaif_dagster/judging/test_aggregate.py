@@ -61,7 +61,14 @@ def test_a_pair_without_any_verdict_has_no_preference() -> None:
 
 @pytest.mark.parametrize(
     ("ab", "ba", "consistent"),
-    [("a", "a", True), ("b", "b", True), ("tie", "tie", True), ("a", "b", False), ("a", "tie", False), ("a", "refused", False)],
+    [
+        ("a", "a", True),
+        ("b", "b", True),
+        ("tie", "tie", True),
+        ("a", "b", False),
+        ("a", "tie", False),
+        ("a", "refused", False),
+    ],
 )
 def test_consistent_is_the_same_preference_from_either_order(ab: str, ba: str, consistent: bool) -> None:
     judged = frame(("1", "p0", "ab", ab, None), ("1", "p0", "ba", ba, None))

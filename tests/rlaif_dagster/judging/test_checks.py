@@ -19,7 +19,9 @@ def test_failed_verdicts_up_to_the_share_pass() -> None:
 
 
 def test_more_fail_and_the_reason_is_told() -> None:
-    judged = frame(("1", "p0", "none", "a", None), ("2", "p0", "none", "error", None), ("3", "p0", "none", "unparseable", None))
+    judged = frame(
+        ("1", "p0", "none", "a", None), ("2", "p0", "none", "error", None), ("3", "p0", "none", "unparseable", None)
+    )
     (check,) = verdict_checks(judged.assign(raw=["", "RateLimitError 429: slow down", "?"]), RECIPE)
     assert not check.passed
     assert "2 of 3 verdicts failed (66.7%, allowed 25.0%); 1 unparseable, 1 error" in check.message
@@ -33,7 +35,11 @@ def test_nothing_judged_fails() -> None:
 
 def test_pairs_to_train_on_are_needed() -> None:
     (good,) = pair_checks(pd.DataFrame({"split": ["train", "train", "held_out"], "margin": [0.2, 0.4, 0.9]}))
-    assert (good.name, good.passed, good.message) == ("pairs", True, "2 pairs to train on, 1 held out; median margin 0.40")
+    assert (good.name, good.passed, good.message) == (
+        "pairs",
+        True,
+        "2 pairs to train on, 1 held out; median margin 0.40",
+    )
     (bad,) = pair_checks(pd.DataFrame({"split": ["held_out"], "margin": [0.9]}))
     assert not bad.passed
     assert "min_margin" in bad.message

@@ -13,14 +13,18 @@ def candidates(*rows: tuple[str, str, str]) -> pd.DataFrame:
 
 
 def test_every_two_different_answers_to_a_prompt_meet_once() -> None:
-    pairs = candidate_pairs(PROMPTS, candidates(("3", "p", "three"), ("1", "p", "one"), ("2", "p", "two"), ("4", "q", "four")))
+    pairs = candidate_pairs(
+        PROMPTS, candidates(("3", "p", "three"), ("1", "p", "one"), ("2", "p", "two"), ("4", "q", "four"))
+    )
     assert [(pair.prompt, pair.a, pair.b) for pair in pairs] == [
         ("Why?", "one", "two"), ("Why?", "one", "three"), ("Why?", "two", "three"),
     ]  # fmt: skip
 
 
 def test_equal_empty_and_foreign_answers_are_left_out() -> None:
-    rows = candidates(("1", "p", "one"), ("1", "p", "one"), ("2", "p", " one "), ("3", "p", " "), ("4", "z", "x"), ("5", "z", "y"))
+    rows = candidates(
+        ("1", "p", "one"), ("1", "p", "one"), ("2", "p", " one "), ("3", "p", " "), ("4", "z", "x"), ("5", "z", "y")
+    )
     assert candidate_pairs(PROMPTS, rows) == []
 
 

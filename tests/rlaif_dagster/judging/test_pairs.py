@@ -30,7 +30,9 @@ def build(judgments: pd.DataFrame, **recipe: Any) -> pd.DataFrame:
 
 
 def brief(pairs: pd.DataFrame) -> list[tuple[str, str, float]]:
-    return [(c, r, round(p, 6)) for c, r, p in zip(pairs["chosen_id"], pairs["rejected_id"], pairs["p_chosen"], strict=True)]
+    return [
+        (c, r, round(p, 6)) for c, r, p in zip(pairs["chosen_id"], pairs["rejected_id"], pairs["p_chosen"], strict=True)
+    ]
 
 
 def test_the_winner_is_chosen_on_either_side() -> None:

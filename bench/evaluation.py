@@ -1,0 +1,179 @@
+"""Benchmarks: `PrefixSharingLM` beside lm-eval's own `hf` model (HFLM, batch 8), in items a second.
+
+Both evaluate the very same loaded tasks, over the same items, with the same model in memory, suite by suite and in turn:
+who goes first changes from suite to suite and again from round to round, so that neither always meets the warmer
+machine. A suite's time is all of lm-eval's `evaluate`: building requests, tokenization, the model, the metrics. Tasks of
+one suite (MC1 and MC2 of TruthfulQA) go in one call on both sides, as `run_benchmarks` evaluates them.
+
+Speed counts only at equal results: every metric, of the tasks and of each single item, must agree.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.model import LM
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+import rlaif_dagster.evaluation.tasks
+from bench.measurement import Measurement, WrongResult, machine
+from rlaif_dagster.evaluation.items import TASKS
+from rlaif_dagster.evaluation.language_model import PrefixSharingLM
+from rlaif_dagster.home import current_home
+from rlaif_dagster.language.base_model import LanguageModel, load
+from rlaif_dagster.spec.project import Project
+
+ITEMS = 32  # of each task: with ROUNDS, a few minutes on two cores
+ROUNDS = 2
+PEER_BATCH = 8
+TOLERANCE = 1e-4  # of rounding; one item answered otherwise moves an accuracy by over 1e-2
+SIDES = ("ours", "peer")
+
+Numbers = dict[str, float]
+
+
+@dataclass
+class Timing:
+    """Work on one suite: the items that each side evaluated in all rounds, and the seconds they took it."""
+
+    items: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))
+
+
+def measure() -> Measurement:
+    """Measure the study's default model on all of this project's own tasks. Raises WrongResult when a metric
+    differs."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    project = Project.current()
+    name = project.study().models[0]
+    lm = load(name, project.model(name), current_home())
+    timings = compare(lm, project.root / "benchmarks", items=ITEMS, rounds=ROUNDS)
+    gpu = torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else None
+    return summary(timings, name, machine(torch.get_num_threads(), gpu))
+
+
+def compare(lm: LanguageModel, folder: Path, *, items: int, rounds: int) -> dict[str, Timing]:
+    """Seconds of both sides by suite, over the first `items` items of each task in data/benchmarks (`folder`).
+
+    Raises WrongResult when a metric differs.
+    """
+    # the peer's class wants a name or any transformers model; its annotation knows only one of them
+    models: dict[str, LM] = {
+        "ours": PrefixSharingLM(lm),
+        "peer": HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=PEER_BATCH),
+    }
+    suites = load_suites(folder)
+    for side in SIDES:  # allocator, threads and lazy imports, which would count against whoever is first
+        run_tasks(models[side], suites[min(suites)], 1)
+    timings = {suite: Timing() for suite in suites}
+    for turn in range(rounds):
+        for place, (suite, tasks) in enumerate(suites.items()):
+            numbers: dict[str, Numbers] = {}
+            spent: dict[str, float] = {}
+            for side in SIDES if (turn + place) % 2 == 0 else SIDES[::-1]:
+                start = time.perf_counter()
+                results = run_tasks(models[side], tasks, items)
+                spent[side] = time.perf_counter() - start
+                timings[suite].seconds[side] += spent[side]
+                numbers[side] = metrics(results)
+            timings[suite].items += max(len(samples) for samples in results["samples"].values())
+            told = ", ".join(f"{side} {spent[side]:.1f} s" for side in SIDES)
+            print(f"{suite}, round {turn + 1} of {rounds}: {told}", file=sys.stderr)
+            if wrong := differences(numbers["ours"], numbers["peer"]):
+                raise WrongResult(f"{suite}: {len(wrong)} metrics differ from the peer's: {'; '.join(wrong[:5])}")
+    return timings
+
+
+def load_suites(folder: Path) -> dict[str, dict[str, Any]]:
+    """lm-eval's task objects by suite and name; a suite's tasks read the same items."""
+    definitions = Path(str(rlaif_dagster.evaluation.tasks.__file__)).parent
+    manager = TaskManager(
+        include_path=str(definitions), include_defaults=False, metadata={"folder": str(folder)}
+    )
+    suites: dict[str, dict[str, Any]] = {}
+    for task, suite in TASKS.items():
+        suites.setdefault(suite, {}).update(manager.load([task])["tasks"])
+    return suites
+
+
+def run_tasks(model: LM, tasks: Mapping[str, Any], items: int) -> dict[str, Any]:
+    """lm-eval's results of one suite, in the model's chat template where its tasks ask for it."""
+    chat = any((task.config.metadata or {}).get("chat", False) for task in tasks.values())
+    results: dict[str, Any] = evaluate(
+        model,
+        {"tasks": dict(tasks), "groups": {}},
+        limit=items,
+        bootstrap_iters=0,  # standard errors follow from the items, which are compared
+        log_samples=True,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+    )
+    return results
+
+
+def metrics(results: Mapping[str, Any]) -> Numbers:
+    """Every metric of lm-eval's results by name: of each task, and of each item (known by its content)."""
+    numbers = {
+        f"{task} {metric.removesuffix(',none')}": float(value)
+        for task, values in results["results"].items()
+        for metric, value in values.items()
+        if "," in metric and isinstance(value, Real)
+    }
+    for task, samples in results["samples"].items():
+        for sample in samples:
+            for metric in sample["metrics"]:
+                numbers[f"{task} {metric} of item {sample['doc_id']} ({sample['doc_hash'][:8]})"] = float(
+                    sample[metric]
+                )
+    return numbers
+
+
+def differences(ours: Numbers, peer: Numbers) -> list[str]:
+    """What one side lacks, or has otherwise by more than rounding."""
+    missing = object()
+    out = []
+    for name in sorted({*ours, *peer}):
+        one, other = ours.get(name, missing), peer.get(name, missing)
+        if not (isinstance(one, float) and isinstance(other, float) and abs(one - other) <= TOLERANCE):
+            shown = [f"{value:.6g}" if isinstance(value, float) else "none" for value in (one, other)]
+            out.append(f"{name}: ours {shown[0]}, peer {shown[1]}")
+    return out
+
+
+def summary(timings: Mapping[str, Timing], model: str, machine: str) -> Measurement:
+    """Items a second of both sides, and ours over the peer's, by suite and overall."""
+    total = Timing(
+        sum(timing.items for timing in timings.values()),
+        {side: sum(timing.seconds[side] for timing in timings.values()) for side in SIDES},
+    )
+    every = {"overall": total, **timings}
+    sides: dict[str, dict[str, Any]] = {
+        side: {
+            "items_per_second": {name: timing.items / timing.seconds[side] for name, timing in every.items()},
+            "seconds": total.seconds[side],
+        }
+        for side in SIDES
+    }
+    return Measurement(
+        part="evaluation",
+        ratios={name: timing.seconds["peer"] / timing.seconds["ours"] for name, timing in every.items()},
+        ours={"name": "PrefixSharingLM", "model": model, "items": total.items, **sides["ours"]},
+        peer={
+            "name": f"lm-eval {importlib.metadata.version('lm-eval')} HFLM, batch {PEER_BATCH}",
+            "model": model,
+            "items": total.items,
+            **sides["peer"],
+        },
+        machine=machine,
+    )
