@@ -68,7 +68,6 @@ def compare(lm: LanguageModel, folder: Path, *, items: int, rounds: int) -> dict
 
     Raises WrongResult when a metric differs.
     """
-    # the peer's class wants a name or any transformers model; its annotation knows only one of them
     models: dict[str, LM] = {
         "ours": PrefixSharingLM(lm),
         "peer": HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=PEER_BATCH),
@@ -87,7 +86,8 @@ def compare(lm: LanguageModel, folder: Path, *, items: int, rounds: int) -> dict
                 spent[side] = time.perf_counter() - start
                 timings[suite].seconds[side] += spent[side]
                 numbers[side] = metrics(results)
-            timings[suite].items += max(len(samples) for samples in results["samples"].values())
+                evaluated = max(len(samples) for samples in results["samples"].values())
+            timings[suite].items += evaluated
             told = ", ".join(f"{side} {spent[side]:.1f} s" for side in SIDES)
             print(f"{suite}, round {turn + 1} of {rounds}: {told}", file=sys.stderr)
             if wrong := differences(numbers["ours"], numbers["peer"]):
@@ -98,9 +98,7 @@ def compare(lm: LanguageModel, folder: Path, *, items: int, rounds: int) -> dict
 def load_suites(folder: Path) -> dict[str, dict[str, Any]]:
     """lm-eval's task objects by suite and name; a suite's tasks read the same items."""
     definitions = Path(str(rlaif_dagster.evaluation.tasks.__file__)).parent
-    manager = TaskManager(
-        include_path=str(definitions), include_defaults=False, metadata={"folder": str(folder)}
-    )
+    manager = TaskManager(include_path=str(definitions), include_defaults=False, metadata={"folder": str(folder)})
     suites: dict[str, dict[str, Any]] = {}
     for task, suite in TASKS.items():
         suites.setdefault(suite, {}).update(manager.load([task])["tasks"])

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +28,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from assets.graph import graph_state
 from bench.measurement import Measurement, WrongResult, machine
 from rlaif_dagster import atomic
 from rlaif_dagster.hashing import content_hash
@@ -91,6 +91,11 @@ def measure() -> Measurement:
 def prepare(project: Project, home: Home, models: Sequence[str], constitutions: Sequence[str]) -> int:
     """Make `home` one in which every asset of these cells was made from `project` as it is; returns how many there
     are."""
+    with warnings.catch_warnings():
+        # which parts of Dagster are beta is the developer's concern, and every asset would print it
+        warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
+        from assets.graph import graph_state
+
     warehouse = Warehouse(home.warehouse)
     records: dict[tuple[str, str | None], Record] = {}
     state = replace(graph_state(project, warehouse), records=records)  # it sees each record as soon as it is there
@@ -172,11 +177,10 @@ def plan_seconds(sandbox: Sandbox, runs: int = RUNS) -> float:
 
 
 def _process(command: list[str], sandbox: Sandbox) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command, cwd=CHECKOUT, env=sandbox.environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=CHECKOUT, env=sandbox.environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise WrongResult(f"`rlaif plan` ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
+        last = done.stderr.strip().rpartition("\n")[2]  # the error itself, below its traceback
+        raise WrongResult(f"`rlaif plan` ended with status {done.returncode}: {last}")
     return done
 
 

@@ -41,13 +41,13 @@ def prompts() -> pd.DataFrame:
 
 
 class CountToken:
-    """Scores an answer by how often one token stands in it: the best policy is known."""
+    """Scores an answer by how often one token stands in it, as a share of `maximum`: the best policy is known."""
 
-    def __init__(self, token: int) -> None:
-        self.token = token
+    def __init__(self, token: int, maximum: int = 1) -> None:
+        self.token, self.maximum = token, maximum
 
     def score(self, prompts: Sequence[str], answers: Sequence[str], token_ids: Sequence[Sequence[int]]) -> list[float]:
-        return [float(sum(token == self.token for token in ids)) for ids in token_ids]
+        return [sum(token == self.token for token in ids) / self.maximum for ids in token_ids]
 
 
 @pytest.fixture
