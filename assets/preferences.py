@@ -70,13 +70,15 @@ def judgments(
         sorted(questions["prompt_id"]), sorted(candidates["completion_id"]),
     ]  # fmt: skip
     frames = step.recall(
-        reads, lambda: {"judgments": judge_candidates(questions, candidates, constitution, recipe, judge.build())}
+        reads,
+        lambda: {"judgments": judge_candidates(questions, candidates, constitution, recipe, judge.build())},
+        final=lambda frames: not (frames["judgments"]["verdict"] == "error").any(),
     )
     verdicts = frames["judgments"]
     return step.finish(
         frames,
         checks=verdict_checks(verdicts, recipe),
-        cost_usd=float(verdicts["cost_usd"].sum()),
+        cost_usd=float(verdicts.loc[~verdicts["cached"].astype(bool), "cost_usd"].sum()),
         metadata=verdicts["verdict"].value_counts().to_dict(),
     )
 

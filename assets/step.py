@@ -108,10 +108,12 @@ class Step:
         """Name of this asset's result for what it reads."""
         return content_hash(self.asset, self.code_version, reads)
 
-    def recall(self, reads: Any, compute: Callable[[], Frames]) -> Frames:
-        """The tables for these inputs: remembered, or computed and remembered."""
+    def recall(
+        self, reads: Any, compute: Callable[[], Frames], final: Callable[[Frames], bool] = lambda frames: True
+    ) -> Frames:
+        """The tables for these inputs: remembered, or computed and, when they are `final`, remembered."""
         key = self.key(self.cell.model, self.cell.constitution, reads)
-        frames, known = Memo(self.home.cache / "results").get_or_compute(self.asset, key, self.cell, compute)
+        frames, known = Memo(self.home.cache / "results").get_or_compute(self.asset, key, self.cell, compute, final)
         if known:
             self.context.log.info("Nothing that this asset reads has changed: the stored result is used.")
         return frames

@@ -41,4 +41,5 @@ class JudgeResource(dg.ConfigurableResource):
     def meaning(self) -> dict[str, Any]:
         """What of the judge can change a verdict."""
         project = self.project.open()
-        return judge_meaning(project, project.recipe("judging").judge)
+        name = project.recipe("judging").judge
+        return judge_meaning(project, name) | {"template": self.build().template_version}

@@ -44,6 +44,9 @@ def estimator(project: Project, home: Home) -> Callable[[Step], Step]:
         principles = len(project.constitution(str(step.cell.constitution)).principles)
         answer = project.recipe("generation", step.cell.model).completions.max_new_tokens
         cost = estimate(pairs, principles, orders, judges[recipe.judge], answer + _tokens(prompts), judges)
+        if cost.usd is None:
+            remark = f"price of judge {recipe.judge} unknown: give usd_per_million_input and _output in its file"
+            known = replace(known, reasons=(*known.reasons, remark))
         return replace(known, requests=cost.requests, tokens=cost.tokens, usd=cost.usd or 0.0)
 
     return fill

@@ -10,6 +10,9 @@ asked for, are at chance.
 k is 0 (`normalize: sum`), 1/2 (`sqrt`) or 1 (`mean`). The sum grows with the length of an answer, the mean forgives what is
 missing in a short one; the root is right most often (docs/experiments.md holds the numbers).
 
+Exemplars can stand beside the principle. They help where it is a value and hurt where it is a form: with them in context
+an answer that copies one beats any other, which a policy would find out. So none are shown unless the judge's file asks.
+
 log p(y | x) is computed once for a distinct prompt and answer and serves every principle. Sequences are scored in fixed
 chunks that follow from content alone, and a chunk is committed to the cache as a whole: a killed run resumes with the same
 numbers.

@@ -69,18 +69,26 @@ class Provider:
         except self.litellm.exceptions.ContentPolicyViolationError:
             return Answer("", "content_filter", 0, 0, 0.0, 1000 * (time.monotonic() - start))
         except OpenAIError as error:
-            raise self._explained(error) from None
+            trouble = self._explained(error)
+        else:
+            return self._answer(response, 1000 * (time.monotonic() - start))
+        raise trouble  # outside the handler: litellm's own error, with what it knows of the request, is not even its context
+
+    def _answer(self, response: Any, latency_ms: float) -> Answer:
+        if not response.choices:
+            raise Unavailable("the response holds no answer")
         choice, usage = response.choices[0], getattr(response, "usage", None)
         declined = (getattr(choice.message, "provider_specific_fields", None) or {}).get("refusal")
         tokens_in = int(getattr(usage, "prompt_tokens", None) or 0)
         tokens_out = int(getattr(usage, "completion_tokens", None) or 0)
+        text = declined or choice.message.content or ""
         return Answer(
-            text=declined or choice.message.content or "",
+            text=text.replace(self.api_key, "***") if self.api_key and self.api_key != NO_KEY else text,
             finish="refusal" if declined else choice.finish_reason or "",
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             cost_usd=self._cost(response, tokens_in, tokens_out),
-            latency_ms=1000 * (time.monotonic() - start),
+            latency_ms=latency_ms,
         )
 
     def _cost(self, response: Any, tokens_in: int, tokens_out: int) -> float:

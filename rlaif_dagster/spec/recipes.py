@@ -152,6 +152,9 @@ class Ppo(Spec):
     clip: float = Field(default=0.2, gt=0, description="of the probability ratio")
     value_clip: float = Field(default=0.2, gt=0)
     value_coefficient: float = Field(default=0.1, ge=0)
+    entropy_coefficient: float = Field(
+        default=0.0, ge=0, description="of the bonus a nat of entropy a token, against collapse"
+    )
     kl_coefficient: float = Field(default=0.05, ge=0)
     kl_estimator: Literal["k1", "k3"] = "k1"
     kl_target: float | None = Field(

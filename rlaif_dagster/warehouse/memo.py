@@ -26,9 +26,15 @@ class Memo:
     root: Path
 
     def get_or_compute(
-        self, asset: str, key: str, cell: Cell, compute: Callable[[], dict[str, pd.DataFrame]]
+        self,
+        asset: str,
+        key: str,
+        cell: Cell,
+        compute: Callable[[], dict[str, pd.DataFrame]],
+        final: Callable[[dict[str, pd.DataFrame]], bool] = lambda frames: True,
     ) -> tuple[dict[str, pd.DataFrame], bool]:
-        """The asset's tables for `key`, and whether they were already there."""
+        """The asset's tables for `key`, and whether they were already there. Tables that are not `final`, such as
+        verdicts of which some could not be had, are returned and not kept: the next run asks again."""
         folder = self.root / asset / key
         if folder.exists():
             names = json.loads((folder / "tables.json").read_text())
@@ -36,6 +42,8 @@ class Memo:
                 name: to_pandas(pq.read_table(folder / f"{name}.parquet", partitioning=None)) for name in names
             }, True
         frames = compute()
+        if not final(frames):
+            return frames, False
         with atomic.new_folder(folder) as target:
             for name, frame in frames.items():
                 pq.write_table(to_arrow(TABLES[name], frame, cell), target / f"{name}.parquet", compression="zstd")

@@ -17,17 +17,24 @@ CHUNK_LOGITS = 1 << 22  # logits held at once: 16 MiB in float32
 
 
 def token_logprobs(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, temperature: float
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    tokens: Tensor,
+    temperature: float,
+    *,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities [n] of `tokens` [n] and entropies [n] (nats) of the tempered distributions at `hidden` [n, hidden].
 
     `weight` [vocabulary, hidden] and `bias` are the output layer's. Gradients flow into `hidden` through the
-    log-probabilities; the entropies are for watching only. Raises ValueError where the output layer is trainable.
+    log-probabilities, and through the entropies where `entropy_gradient` asks for them: that is one more matrix product.
+    Raises ValueError where the output layer is trainable.
     """
     if weight.requires_grad or (bias is not None and bias.requires_grad):
         raise ValueError("the output layer must be frozen")
-    logprobs, entropies = _TokenLogprobs.apply(hidden, weight, bias, tokens, temperature)
-    return logprobs, entropies
+    logprobs, entropies = _TokenLogprobs.apply(hidden, weight, bias, tokens, temperature, entropy_gradient)
+    return logprobs, entropies if entropy_gradient else entropies.detach()
 
 
 @torch.no_grad()
@@ -53,26 +60,36 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: fl
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, temperature: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        tokens: Tensor,
+        temperature: float,
+        entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        logprobs, entropies, slopes = [], [], []
+        logprobs, entropies, slopes, entropy_slopes = [], [], [], []
         for rows in torch.arange(len(tokens), device=tokens.device).split(_chunk(weight)):
             logits = _logits(hidden[rows], weight, bias, temperature)
             normalizer = logits.logsumexp(-1)
             logprobs.append(logits.gather(1, tokens[rows, None])[:, 0] - normalizer)
             probabilities = (logits - normalizer[:, None]).exp_()
-            entropies.append(normalizer - torch.linalg.vecdot(probabilities, logits))
+            expected = torch.linalg.vecdot(probabilities, logits)
+            entropies.append(normalizer - expected)
             if ctx.needs_input_grad[0]:
                 mean = probabilities.to(weight.dtype) @ weight
                 slopes.append((weight[tokens[rows]] - mean) / temperature)
+                if entropy_gradient:  # dH/dz_v = -p_v (z_v - sum_u p_u z_u)
+                    pull = probabilities.mul_(expected[:, None] - logits)
+                    entropy_slopes.append((pull.to(weight.dtype) @ weight) / temperature)
         if slopes:
-            ctx.save_for_backward(torch.cat(slopes))
+            ctx.save_for_backward(*(torch.cat(parts) for parts in (slopes, entropy_slopes) if parts))
         ctx.hidden_dtype = hidden.dtype
-        entropy = torch.cat(entropies)
-        ctx.mark_non_differentiable(entropy)
-        return torch.cat(logprobs), entropy
+        return torch.cat(logprobs), torch.cat(entropies)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (gradients[0][:, None] * slopes).to(ctx.hidden_dtype), None, None, None, None
+        # one pair a saved slope: without the entropy's, its incoming gradient is zero and left out
+        pairs = zip(gradients, ctx.saved_tensors, strict=False)
+        total = sum(gradient[:, None] * slopes for gradient, slopes in pairs)
+        return total.to(ctx.hidden_dtype), None, None, None, None, None

@@ -84,20 +84,22 @@ def accumulate_gradient(
         packed = Packed.pack(rollout.sequences(micro), backbone.lm.device)
         hidden = rollout.answer_states(backbone.packed_hidden(packed), packed, micro)
         logprobs, entropy = token_logprobs(
-            hidden, backbone.output_weight, backbone.output_bias, taken(rollout.tokens), recipe.temperature
-        )
+            hidden, backbone.output_weight, backbone.output_bias, taken(rollout.tokens), recipe.temperature,
+            entropy_gradient=recipe.entropy_coefficient > 0,
+        )  # fmt: skip
         log_ratio = logprobs - taken(rollout.logprobs)
         policy = losses.policy_loss(log_ratio, taken(experience.advantages), recipe.clip).sum()
         value = losses.value_loss(
             backbone.values(hidden), taken(experience.values), taken(experience.returns), recipe.value_clip
         ).sum()
-        loss = (policy + recipe.value_coefficient * value) / tokens
+        bonus = recipe.entropy_coefficient * entropy.sum()
+        loss = (policy + recipe.value_coefficient * value - bonus) / tokens
         log_ratio = log_ratio.detach()
         found = {
             "tokens": float(len(log_ratio)),
             "policy_loss": float(policy.detach()),
             "value_loss": float(value.detach()),
-            "entropy": float(entropy.sum()),
+            "entropy": float(entropy.detach().sum()),
             "clip_fraction": float(losses.clipped(log_ratio, recipe.clip).sum()),
             "kl": float(losses.approximate_kl(log_ratio).sum()),
         }

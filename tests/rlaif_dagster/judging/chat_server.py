@@ -46,6 +46,7 @@ def fails(status: int, message: str = "no", **headers: str) -> Reply:
 
 HANGS_UP = Reply(body=None)
 EMPTY_BODY = Reply(body=b"")
+NO_CHOICES = Reply(body=b'{"id": "x", "object": "chat.completion", "created": 1, "model": "test", "choices": []}')
 NOT_JSON = Reply(body=b'{"id": "x", "choices": [{"mess')
 
 

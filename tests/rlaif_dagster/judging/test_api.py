@@ -23,6 +23,7 @@ from rlaif_dagster.spec.recipes import PairBuilding
 from tests.rlaif_dagster.judging.chat_server import (
     EMPTY_BODY,
     HANGS_UP,
+    NO_CHOICES,
     NOT_JSON,
     Reply,
     fails,
@@ -125,7 +126,17 @@ def test_one_answer_that_cannot_be_read_loses_one_verdict_and_not_the_run(api_ju
 
 @pytest.mark.parametrize(
     "trouble",
-    [fails(500), fails(503), fails(429), fails(408), HANGS_UP, EMPTY_BODY, NOT_JSON, Reply(body=b"{", cut=True)],
+    [
+        fails(500),
+        fails(503),
+        fails(429),
+        fails(408),
+        HANGS_UP,
+        EMPTY_BODY,
+        NOT_JSON,
+        NO_CHOICES,
+        Reply(body=b"{", cut=True),
+    ],
 )
 def test_what_may_pass_is_tried_again(api_judge: MakeJudge, trouble: Reply) -> None:
     with serving(lambda request, number: trouble if number < 2 else prefers_good(request, number)) as server:
@@ -313,22 +324,26 @@ def test_a_key_reaches_no_frame_no_cache_no_error_and_no_log(
     replies = [
         fails(400, f"bad request by Bearer {KEY}"), fails(500, f"key {KEY} crashed"), fails(403, KEY),
         says(f"your key is not {KEY[:4]}"), fails(429, f"limit of {KEY}"),
+        says(f"I was sent {KEY}."),
     ]  # fmt: skip
     with serving(lambda request, number: replies[number % len(replies)]) as server:
         judged = api_judge(server.url, retries=0, concurrency=1).judge(
-            [pair(number) for number in range(5)], LAW, ("ab",)
+            [pair(number) for number in range(6)], LAW, ("ab",)
         )
-    assert judged["verdict"].value_counts().to_dict() == {"error": 4, "unparseable": 1}
+    assert judged["verdict"].value_counts().to_dict() == {"error": 4, "unparseable": 2}
     with serving(lambda request, number: fails(401, KEY)) as server, pytest.raises(UserError) as caught:
         api_judge(server.url, model="openai/other").judge([pair(0)], LAW, ("ab",))
-    error: BaseException | None = caught.value
-    while error is not None:
+    for error in chain(caught.value):
         assert KEY not in f"{error} {error!r} {error.args}"
-        error = None if error.__suppress_context__ else error.__context__
     assert KEY not in judged.to_json()
     assert all(KEY.encode() not in file.read_bytes() for file in files(cache_path(home).parent))
     assert KEY not in caplog.text
     assert not any(KEY in text for text in capfd.readouterr())
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    """An error, what it was raised from and what it was raised in, shown or not."""
+    return [] if error is None else [error, *chain(error.__cause__), *chain(error.__context__)]
 
 
 def files(folder: Path) -> list[Path]:

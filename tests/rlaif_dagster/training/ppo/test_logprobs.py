@@ -51,6 +51,20 @@ def test_gradient_numerically() -> None:
     assert torch.autograd.gradcheck(lambda states: token_logprobs(states, weight, None, tokens, 1.3)[0], (hidden,))
 
 
+def test_entropy_gradient(layer: tuple[torch.Tensor, torch.Tensor | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_LOGITS", 80)
+    weight, bias = layer
+    hidden = torch.randn(5, 8).double().requires_grad_(True)
+    tokens, upstream = torch.randint(40, (5,)), torch.randn(2, 5).double()
+    plain = (torch.nn.functional.linear(hidden, weight, bias) / 0.7).log_softmax(-1)
+    expected = plain.gather(1, tokens[:, None])[:, 0] @ upstream[0] - (plain.exp() * plain).sum(-1) @ upstream[1]
+    found, entropy = token_logprobs(hidden, weight, bias, tokens, 0.7, entropy_gradient=True)
+    ours = found @ upstream[0] + entropy @ upstream[1]
+    torch.testing.assert_close(ours, expected)
+    gradients = [torch.autograd.grad(total, hidden)[0] for total in (ours, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_divergence(layer: tuple[torch.Tensor, torch.Tensor | None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logprobs, "CHUNK_LOGITS", 80)
     first, second = torch.randn(2, 5, 8).double()

@@ -68,17 +68,18 @@ def test_gradient_does_not_depend_on_the_micro_batch(
 
 def test_gradient_equals_a_plain_implementation(backbone: Backbone, experience: Experience, recipe: Recipe) -> None:
     """The whole loss spelled out: one plain pass an answer, whole logits, means over all tokens."""
-    made = recipe(temperature=0.9, micro_batch=4, value_coefficient=0.3)
+    made = recipe(temperature=0.9, micro_batch=4, value_coefficient=0.3, entropy_coefficient=0.2)
     rows = [0, 2, 4, 6, 7]
     found = gradients(backbone, experience, rows, made)
 
     backbone.lm.model.set_attn_implementation("sdpa")
-    policy, value, tokens = [], [], 0
+    policy, value, entropy, tokens = [], [], [], 0
     for row in rows:
         prompt, answer = experience.rollout.prompt_ids[row], experience.rollout.answer_ids[row]
         output = backbone.lm.model(input_ids=torch.tensor([prompt + answer]), output_hidden_states=True)
         steps = slice(len(prompt) - 1, len(prompt) + len(answer) - 1)
         distribution = (output.logits[0, steps] / 0.9).log_softmax(-1)
+        entropy.append(-(distribution.exp() * distribution).sum(-1))
         n = len(answer)
         ratio = (distribution[torch.arange(n), torch.tensor(answer)] - experience.rollout.logprobs[row, :n]).exp()
         advantage, old, target = (x[row, :n] for x in (experience.advantages, experience.values, experience.returns))
@@ -87,7 +88,7 @@ def test_gradient_equals_a_plain_implementation(backbone: Backbone, experience: 
         near = torch.maximum(torch.minimum(now, old + 0.2), old - 0.2)
         value.append(0.5 * torch.maximum((now - target) ** 2, (near - target) ** 2))
         tokens += n
-    loss = torch.cat(policy).sum() / tokens + 0.3 * torch.cat(value).sum() / tokens
+    loss = (torch.cat(policy).sum() + 0.3 * torch.cat(value).sum() - 0.2 * torch.cat(entropy).sum()) / tokens
     for parameter in [*backbone.policy_parameters().values(), *backbone.value_head.parameters()]:
         parameter.grad = None
     loss.backward()
