@@ -107,6 +107,7 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     if adapter is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        with quiet_loading():
+            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     model.requires_grad_(False)
     return LanguageModel(name, spec, tokenizer, model.to(default_device()).eval())

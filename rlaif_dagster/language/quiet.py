@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,10 @@ def quiet_loading() -> Iterator[None]:
     previous = logging.set_tqdm_hook(lambda factory, args, kwargs: factory(*args, **{**kwargs, "disable": True}))
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that it is about to drop
+            warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+            yield
     finally:
         logging.set_verbosity(verbosity)
         logging.set_tqdm_hook(previous)

@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
+from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.recipes import Lora
 from rlaif_dagster.training.quiet import quiet
 
@@ -69,7 +70,8 @@ def save(model: PeftModel, folder: Path, lm: LanguageModel) -> None:
 def merge(lm: LanguageModel, folder: Path) -> LanguageModel:
     """The model with an adapter added to its weights, in place."""
     with quiet():
-        return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
+        with quiet_loading():
+            return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
 
 
 def start_from(lm: LanguageModel, folder: Path) -> LanguageModel:

@@ -123,8 +123,9 @@ class _Training:
         """Every update that is left, with a checkpoint after every `save_updates` and after the last."""
         recipe, progress = self.recipe, self.progress
         bar = tqdm(
-            total=recipe.updates, initial=progress.update, desc="ppo", unit="update", file=sys.stderr, mininterval=1
-        )
+            total=recipe.updates, initial=progress.update, desc="ppo", unit="update", file=sys.stderr, mininterval=1,
+            disable=None,
+        )  # fmt: skip
         while progress.update < recipe.updates and progress.stopped is None:
             try:
                 self._update()
