@@ -69,9 +69,8 @@ def save(model: PeftModel, folder: Path, lm: LanguageModel) -> None:
 
 def merge(lm: LanguageModel, folder: Path) -> LanguageModel:
     """The model with an adapter added to its weights, in place."""
-    with quiet():
-        with quiet_loading():
-            return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
+    with quiet(), quiet_loading():
+        return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
 
 
 def start_from(lm: LanguageModel, folder: Path) -> LanguageModel:
