@@ -107,7 +107,7 @@ def ppo_model(
 ) -> dg.MaterializeResult:
     """Proximal policy optimization: the policy answers, the reward model scores, the KL to its start holds it."""
     step = Step.begin(context, project, warehouse)
-    recipe, questions = step.project.recipe("ppo", step.cell.model), step.read("prompts")
+    recipe, questions = step.project.recipe("ppo", step.cell.model), step.training_prompts()
     start, reward = step.start_adapter(model_store, recipe.start), step.adapter(model_store, "reward")
 
     def train(run: Run) -> Trained:
@@ -118,7 +118,7 @@ def ppo_model(
             seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
         )  # fmt: skip
 
-    reads = [step.version("prompts"), reward.digest, digest_of(start)]
+    reads = [sorted(questions["prompt_id"]), reward.digest, digest_of(start)]
     return train_arm(step, model_store, "ppo", recipe, recipe.seeds, reads, train)
 
 

@@ -78,7 +78,6 @@ def judgments(
     return step.finish(
         frames,
         checks=verdict_checks(verdicts, recipe),
-        cost_usd=float(verdicts.loc[~verdicts["cached"].astype(bool), "cost_usd"].sum()),
         metadata=verdicts["verdict"].value_counts().to_dict(),
     )
 

@@ -24,13 +24,15 @@ from resources.warehouse import WarehouseResource
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home, report_path
 from rlaif_dagster.inputs import INPUTS
+from rlaif_dagster.judging.ledger import spent_usd
 from rlaif_dagster.records import Record, Version, append_record, partition_key, remember_meaning
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.training.trained import Check
 from rlaif_dagster.warehouse.memo import Memo
-from rlaif_dagster.warehouse.store import Cell, Warehouse
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell, Warehouse, table_version, to_arrow
 from rlaif_dagster.work import Chunks
 
 Frames = dict[str, pd.DataFrame]
@@ -67,13 +69,15 @@ class Step:
     home: Home
     started: float
     upstream: tuple[Version, ...]
+    spent_before: float
 
     @classmethod
     def begin(cls, context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource) -> Step:
         """Open the user's files and the warehouse, and note the parents' versions."""
         files, tables, cell = project.open(), warehouse.open(), cell_of(context)
         upstream = tuple(_parent_versions(context.asset_key.to_user_string(), cell, files, tables, warehouse.home))
-        return cls(context, cell, files, tables, warehouse.home, time.time(), upstream)
+        home = warehouse.home
+        return cls(context, cell, files, tables, home, time.time(), upstream, spent_usd(home))
 
     @property
     def asset(self) -> str:
@@ -120,7 +124,7 @@ class Step:
 
     def chunks(self, *identity: Any) -> Chunks:
         """Resumable chunks of work done by one model, shared by whatever asks it the same."""
-        return Chunks(self.home.cache / "chunks" / content_hash(self.asset, identity))
+        return Chunks(self.home.cache / "chunks" / content_hash(self.asset, self.code_version, identity))
 
     def read(self, table: str, part: str = "all") -> pd.DataFrame:
         """A table's part for this cell; only as much of the cell as the table has."""
@@ -188,16 +192,22 @@ class Step:
         *,
         part: str = "all",
         checks: Sequence[Check] = (),
-        cost_usd: float = 0.0,
         metadata: dict[str, Any] | None = None,
         version: str | None = None,
     ) -> dg.MaterializeResult:
-        """Write the tables, record the lineage, and tell Dagster. A failed check leaves no record, so whatever depends
-        on this asset waits, and the next run tries again from what is remembered."""
-        versions = {name: self.warehouse.write(name, frame, self.cell, part) for name, frame in frames.items()}
-        data_version = version or content_hash(versions)
-        seconds = time.time() - self.started
+        """Write the tables, record the lineage, and tell Dagster. A failed check leaves neither: what depends on this
+        asset waits, readers keep what was good before, and the next run tries again from what is remembered. The cost is
+        what the judge's answers since the step began were paid for."""
+        data_version = version or content_hash(
+            {
+                name: table_version(TABLES[name], to_arrow(TABLES[name], frame, self.cell))
+                for name, frame in frames.items()
+            }
+        )
+        seconds, cost_usd = time.time() - self.started, spent_usd(self.home) - self.spent_before
         if all(check.passed for check in checks):
+            for name, frame in frames.items():
+                self.warehouse.write(name, frame, self.cell, part)
             append_record(
                 self.warehouse,
                 Record(

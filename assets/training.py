@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,10 @@ def train_arm(
             )  # fmt: skip
             return trained
 
-        stored.append(models.get(key) or models.publish(key, fill, work=work))
+        model = models.get(key) or models.publish(key, fill)
+        if all(check.passed for check in model.trained.checks):  # else it may hold what explains the failure
+            shutil.rmtree(work, ignore_errors=True)
+        stored.append(model)
     checks = [check for model in stored for check in model.trained.checks]
     return step.finish(
         {"models": _model_rows(step, arm, recipe, seeds, stored), "training_metrics": _metric_rows(arm, seeds, stored)},

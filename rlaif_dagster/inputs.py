@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from rlaif_dagster.hashing import content_hash
@@ -97,6 +98,20 @@ _INPUTS = (
 )  # fmt: skip
 
 INPUTS = {item.name: item for item in _INPUTS}
+
+
+def check_inputs(project: Project) -> None:
+    """Read every file of every input as the assets will; the first wrong one raises UserError. Nothing is written."""
+    from rlaif_dagster.prompts import read_prompts
+
+    project.check()
+    names = {"model": project.names("models"), "constitution": project.names("constitutions")}
+    for item in INPUTS.values():
+        for values in product(*(names[dim] for dim in item.dims)):
+            item.meaning(project, Cell(**dict(zip(item.dims, values, strict=True))))
+    sources = project.prompt_sources()
+    if not any(source.hub for source in sources.sources):  # a dataset on the hub is read when the prompts are made
+        read_prompts(sources, project.root / "prompts")
 
 
 def changed_fields(before: Any, after: Any, path: str = "") -> list[str]:

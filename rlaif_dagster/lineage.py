@@ -1,4 +1,4 @@
-"""The study as the command line, the sensor and the schedules see it: what is stale, and carrying it out.
+"""The study as the command line sees it: what is stale, and carrying it out.
 
 The decision itself is `resolver.resolve`, a pure function. This module reads the graph out of the Dagster definitions, the
 versions out of the files and the records, and runs what is ready, one Dagster run an asset and partition, resolving again
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 import dagster as dg
@@ -20,6 +20,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.inputs import INPUTS, changed_fields
 from rlaif_dagster.instance_config import prepare_dagster_home
+from rlaif_dagster.judging.ledger import spent_usd
 from rlaif_dagster.planning import CellStatus, Event, Node, OnEvent, Outcome, Plan, Step
 from rlaif_dagster.records import Record, partition_key, read_history, remembered_meaning
 from rlaif_dagster.resolver import Node as GraphNode
@@ -33,6 +34,7 @@ DATA_VERSION_TAG = "dagster/data_version"
 PROCESS_TAG = "rlaif/process"  # run tag: the command line that carries the run
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Estimator = Callable[[Step], Step]
+History = Mapping[tuple[str, str | None], Sequence[Record]]
 
 
 def nodes_of(assets: Iterable[dg.AssetsDefinition | dg.SourceAsset]) -> dict[str, GraphNode]:
@@ -129,7 +131,7 @@ class Study:
         """Run everything stale. A failure stops what depends on it and nothing else. `budget_usd` is a hard stop over all
         judging together: what was judged is kept."""
         made: list[Step] = []
-        spent = 0.0
+        before_usd = spent_usd(self.home)
         failed: dict[tuple[str, Cell], tuple[Step, str]] = {}
         with self.instance() as instance:
             while True:
@@ -142,7 +144,8 @@ class Study:
                 step = _planned(ready[0])
                 on_event(Event("started", step, remaining=len(waiting)))
                 before = self.state().record(step.asset, step.cell)
-                error = self._run(step, instance, None if budget_usd is None else max(budget_usd - spent, 0.0))
+                left = None if budget_usd is None else max(budget_usd + before_usd - spent_usd(self.home), 0.0)
+                error = self._run(step, instance, left)
                 after = self.state().record(step.asset, step.cell)
                 if error is None and (after is None or after == before):
                     error = "it ended without a record of what it made"
@@ -151,7 +154,6 @@ class Study:
                     on_event(Event("failed", step, error))
                     continue
                 made.append(step)
-                spent += after.cost_usd if after else 0.0
                 on_event(Event("made", step, _came_out(before, after), seconds=after.seconds if after else None))
         blocked = tuple(_planned(item) for item in waiting)
         for step in blocked:
@@ -195,7 +197,7 @@ class Study:
         models, constitutions = list(models), list(constitutions)
         state = self.state()
         stale = {(item.asset, item.cell): item for item in resolve(state, models, constitutions)}
-        failures = self._failures() if (self.home.dagster / "history").exists() or self.home.dagster.exists() else {}
+        failures = self._failures() if self.home.dagster.exists() else {}
         out = []
         for node in self.nodes.values():
             if node.code_version is None:
@@ -220,10 +222,9 @@ class Study:
         """The versions behind an asset's partition, down to the files."""
         if asset not in self.nodes:
             raise UserError(f"no asset {asset!r}; assets are: {', '.join(sorted(self.nodes))}")
-        state = self.state()
         node = self.nodes[asset]
         own = Cell(*(getattr(cell, dim) if dim in node.dims else None for dim in ("model", "constitution")))
-        return _tree(asset, partition_key(own), None, state)
+        return _tree(asset, partition_key(own), None, read_history(self.warehouse))
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> None:
@@ -317,10 +318,12 @@ def _status(
     return CellStatus(asset, cell, "stale" if stale else "fresh", version, made_at, reason)
 
 
-def _tree(asset: str, partition: str | None, version: str | None, state: State) -> Node:
+def _tree(asset: str, partition: str | None, version: str | None, history: History) -> Node:
+    """The version that was used (None: the latest) and, below it, what that very version was made from."""
     label = f"{asset} {partition}" if partition else asset
-    record = state.records.get((asset, partition))
-    if record is None:
+    records = history.get((asset, partition), [])
+    made = [record for record in records if version is None or record.data_version == version]
+    if not made:
         return Node(label, version)
-    children = tuple(_tree(v.asset, v.partition, v.version, state) for v in record.upstream)
-    return replace(Node(label, version or record.data_version), children=children)
+    children = tuple(_tree(v.asset, v.partition, v.version, history) for v in made[-1].upstream)
+    return Node(label, made[-1].data_version, children)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def open_study(chosen: Selection) -> Study:
     """The study behind a selection. Every file in data/ is checked first: with a wrong one nothing runs."""
-    chosen.project.check()
+    from rlaif_dagster.inputs import check_inputs
+
+    check_inputs(chosen.project)
 
     with warnings.catch_warnings():
         # which parts of Dagster are beta is the developer's concern, and every command would print it

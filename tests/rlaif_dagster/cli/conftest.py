@@ -25,6 +25,8 @@ FILES = {
     "prompts/study.jsonl": '{"split": "train", "category": "factual", "text": "What is it?"}\n',
     "recipes/judging.yaml": "judge: likelihood\n",
     "recipes/benchmarks.yaml": "tasks: [{task: mmlu_mini}]\n",
+    "benchmarks/mmlu_mini.jsonl": '{"subject": "astronomy", "question": "What is up?", "choices": ["A star", "A fish", "A shoe", '
+    '"A pen"], "answer": 0}\n',
     "recipes/generation.yaml": "exemplars: 1\n",
     "recipes/sft.yaml": "epochs: 1\n",
     "recipes/reward.yaml": "epochs: 1\n",

@@ -135,6 +135,35 @@ def test_with_a_wrong_file_in_data_nothing_runs(
     assert not home.root.exists()
 
 
+BROKEN = {
+    "models/large.yaml": ("hub: {repo: nowhere}\n", "field 'hub.repo'"),
+    "judges/paid.yaml": ("kind: oracle\n", "allowed: likelihood, api, panel"),
+    "recipes/dpo.yaml": ("beta: none\n", "field 'beta'"),
+    "prompts/sources.yaml": ("sources: [{}]\n", "exactly one of file, hub"),
+    "prompts/study.jsonl": ('{"split": "dev", "category": "factual", "text": "What?"}\n', "'dev'"),
+    "benchmarks/mmlu_mini.jsonl": ('{"subject": "x", "question": "?", "choices": ["a"], "answer": 0}\n', "choices"),
+    "labels/pairs.yaml": ("file: pairs.jsonl\nconstitutions: []\n", "field 'constitutions'"),
+    "labels/human_grades.jsonl": ('{"model": "tiny"}\n', "constitution"),
+    "study.yaml": ("models: [gpt]\nconstitutions: [structured]\n", "'gpt'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_every_kind_of_input_is_checked_before_anything_runs(
+    rlaif_main: Callable[..., Ended], data: Path, home: Home, name: str
+) -> None:
+    text, told = BROKEN[name]
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).write_text(text)
+    ended = rlaif_main("up")
+    assert (ended.status, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("rlaif: ")
+    assert ended.stderr.count("\n") == 1
+    assert Path(name).name in ended.stderr
+    assert told in ended.stderr
+    assert not home.root.exists()
+
+
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["sql", "--nonsense"], ["export"], ["sql", "x", "--format", "xml"]]
 )
