@@ -29,7 +29,7 @@ def rows(checkout, sql):
 
 
 def test_up_ends_with_the_four_arms_and_the_report(checkout, made):
-    for arm in ARMS:
+    for arm in ("base", "SFT", "DPO", "PPO"):
         assert arm in made.stdout
     report = checkout.home / "warehouse" / "report" / f"model={CELL[0]}" / f"constitution={CELL[1]}" / "report.html"
     assert str(report) in made.stdout
