@@ -6,8 +6,8 @@ likelihood   sigmoid((score - yardstick / 2) / temperature), with the judge's ow
              mean score of the constitution's own exemplars, so 0.5 is halfway between an answer that the principles make
              no likelier and one as good as the exemplars. Without exemplars (or where the judge has them in context) it
              is 0. Where a model hardly tells the exemplars from anything else, all grades lie near 0.5, and rightly.
-api          asked once an answer, on a scale from 0 to 10, divided by 10;
-it reads the reference as well. panel        the members' grades, averaged by weight over those that gave one.
+api          asked once an answer, on a scale from 0 to 10, divided by 10; it reads the reference as well.
+panel        the members' grades, averaged by weight over those that gave one.
 """
 
 from __future__ import annotations

@@ -143,6 +143,11 @@ class Ppo(Spec):
     lr_scheduler: Literal["constant", "linear"] = Field(
         default="linear", description="after the warm-up; linear falls towards zero"
     )
+    max_update_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="nats a token between old and new policy, above which an update's rest is left out",
+    )
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=64, gt=0)
     max_prompt_tokens: int = Field(default=256, gt=0, description="longer prompts are left out")

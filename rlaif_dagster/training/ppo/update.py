@@ -6,6 +6,7 @@ by the tokens of the whole minibatch, so memory can be traded for time without c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -116,20 +117,29 @@ def accumulate_gradient(
 def update_policy(
     backbone: Backbone, optimizer: torch.optim.Adam, experience: Experience, recipe: Ppo, *, seed: int, update: int
 ) -> dict[str, float]:
-    """All epochs over one rollout; returns means over all tokens seen. `kl` is that from the policy before the update to the
-    policy during it, nats a token. Raises NotFiniteError before a step would be taken with such a gradient."""
+    """All epochs over one rollout; returns means over all tokens seen.
+
+    `kl` is that from the policy before the update to the policy during it, nats a token. Once a minibatch finds it above
+    `max_update_kl` the rest of the update is left out: clipping stops the gradient of tokens that have moved too far, but
+    not the optimizer's momentum. `steps` counts the optimizer's steps. Raises NotFiniteError before a step would be taken
+    with a gradient that is no number.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    limit = math.inf if recipe.max_update_kl is None else recipe.max_update_kl
     totals: dict[str, float] = {}
-    for epoch in range(recipe.epochs):
-        for rows in minibatches(recipe, seed, update, epoch):
-            optimizer.zero_grad(set_to_none=True)
-            sums = accumulate_gradient(backbone, experience, rows, recipe)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-            if not bool(torch.isfinite(norm)):
-                raise NotFiniteError(f"gradient norm {float(norm)}")
-            optimizer.step()
-            sums["gradient_norm"] = float(norm) * sums["tokens"]
-            totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
+    steps = 0
+    for rows in (rows for epoch in range(recipe.epochs) for rows in minibatches(recipe, seed, update, epoch)):
+        optimizer.zero_grad(set_to_none=True)
+        sums = accumulate_gradient(backbone, experience, rows, recipe)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+        if not bool(torch.isfinite(norm)):
+            raise NotFiniteError(f"gradient norm {float(norm)}")
+        sums["gradient_norm"] = float(norm) * sums["tokens"]
+        totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
+        if sums["kl"] / sums["tokens"] > limit:
+            break
+        optimizer.step()
+        steps += 1
     optimizer.zero_grad(set_to_none=True)
     tokens = totals.pop("tokens")
-    return {name: value / tokens for name, value in totals.items()}
+    return {name: value / tokens for name, value in totals.items()} | {"steps": float(steps)}

@@ -226,9 +226,9 @@ def test_the_best_held_out_policy_is_published(train: Train, recipe: Recipe, mon
 def known_world(train: Train, recipe: Recipe, reward: CountToken, seed: int) -> float:
     """Mean reward of the last five rollouts as a share of the maximum, which is every token the one that counts."""
     made = recipe(
-        updates=60, rollout_batch=128, minibatches=4, micro_batch=128, epochs=3, max_new_tokens=6, learning_rate=6e-3,
-        value_learning_rate=1e-2, value_coefficient=0.5, normalize_reward=False, kl_coefficient=0.0, missing_eos_penalty=0.0,
-        evaluate_updates=60, save_updates=60,
+        updates=40, rollout_batch=128, minibatches=4, micro_batch=128, epochs=3, max_new_tokens=6, learning_rate=1e-2,
+        max_update_kl=0.05, value_learning_rate=1e-2, value_coefficient=0.5, normalize_reward=False, kl_coefficient=0.0,
+        missing_eos_penalty=0.0, evaluate_updates=40, save_updates=40,
     )  # fmt: skip
     trained, _ = train(made, seed=seed, reward=CountToken(reward.token, maximum=6))
     return sum(curve(trained, "reward")[-5:]) / 5

@@ -111,7 +111,7 @@ def test_what_is_reported_is_a_mean_over_tokens(backbone: Backbone, experience: 
         update=0,
     )
     for name, value in learnt.items():
-        if name != "gradient_norm":
+        if name not in ("gradient_norm", "steps"):
             assert value == pytest.approx(sums[name] / sums["tokens"], rel=1e-4)
 
 
@@ -156,6 +156,17 @@ def test_a_number_that_is_not_finite_stops_before_the_weights(
         update_policy(backbone, optimizer, broken, recipe(), seed=0, update=0)
     after = backbone.policy_state()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_update_ends_where_the_policy_has_moved_too_far(
+    backbone: Backbone, experience: Experience, recipe: Recipe
+) -> None:
+    def steps(limit: float | None) -> float:
+        made = recipe(temperature=0.9, epochs=3, max_update_kl=limit)
+        return update_policy(backbone, make_optimizer(backbone, made), experience, made, seed=0, update=0)["steps"]
+
+    assert steps(1e-6) == 0  # it is further away than that before the first step
+    assert steps(None) == 6
 
 
 def test_minibatches_cover_the_rollout_once_an_epoch(recipe: Recipe) -> None:
