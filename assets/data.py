@@ -7,6 +7,7 @@ from assets.study_asset import study_asset
 from resources.language_model import LanguageModelResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
+from rlaif_dagster.behaviour import SAMPLING
 
 
 @study_asset(group="data", dims=(), deps=["prompt_sources"], code_version="1", writes=["prompts"])
@@ -23,8 +24,7 @@ def prompts(
 
 @study_asset(
     group="data", dims=("model",), deps=["prompts", "model_spec", "recipe_generation"], code_version="1",
-    writes=["completions"],
-    kinds=("torch", "duckdb"), pool="accelerator",
+    behaviours=(SAMPLING,), writes=["completions"], kinds=("torch", "duckdb"), pool="accelerator",
 )  # fmt: skip
 def completions(
     context: dg.AssetExecutionContext,

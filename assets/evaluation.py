@@ -13,10 +13,13 @@ from resources.language_model import LanguageModelResource
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
+from rlaif_dagster.behaviour import BENCHMARKS, CORRECTNESS, LM_EVAL, SAMPLING, Behaviour
+from rlaif_dagster.evaluation.grade_question import GRADE_VERSION
 
 GRID = ("model", "constitution")
 ARMS = ("base", "sft", "dpo", "ppo")
 RESPONSES = [f"{arm}_responses" for arm in ARMS]
+GRADING = Behaviour("grading", GRADE_VERSION)
 
 
 def _dims(arm: str) -> tuple[str, ...]:
@@ -30,7 +33,7 @@ def _model_of(arm: str) -> str:
 def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
     @study_asset(
         name=f"{arm}_benchmarks", group="evaluation", dims=_dims(arm), code_version="1",
-        writes=["benchmarks", "benchmark_items"], part=arm,
+        behaviours=(BENCHMARKS, LM_EVAL), writes=["benchmarks", "benchmark_items"], part=arm,
         deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks"}), kinds=("torch", "duckdb"), pool="accelerator",
         description=f"TruthfulQA, PKU-SafeRLHF, MMLU and HellaSwag for the {arm} arm, item by item.",
     )  # fmt: skip
@@ -67,6 +70,7 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
 def _responses_asset(arm: str) -> dg.AssetsDefinition:
     @study_asset(
         name=f"{arm}_responses", writes=["responses"], part=arm, group="evaluation", dims=_dims(arm), code_version="1",
+        behaviours=(SAMPLING,),
         deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks", "prompts"}), kinds=("torch", "duckdb"),
         pool="accelerator", description=f"Answers of the {arm} arm to the eval and qualitative prompts.",
     )  # fmt: skip
@@ -139,7 +143,7 @@ def head_to_head(
 @study_asset(
     group="evaluation", dims=GRID,
     deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging", "human_grades"], code_version="1",
-    writes=["qualitative"],    kinds=("litellm", "duckdb"), pool="judge",
+    behaviours=(CORRECTNESS, GRADING), writes=["qualitative"], kinds=("litellm", "duckdb"), pool="judge",
 )  # fmt: skip
 def qualitative(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource

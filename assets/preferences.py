@@ -8,13 +8,14 @@ from resources.judge import JudgeResource
 from resources.language_model import LanguageModelResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
+from rlaif_dagster.behaviour import REVISING, SAMPLING
 
 GRID = ("model", "constitution")
 
 
 @study_asset(
     group="preferences", dims=GRID, deps=["prompts", "completions", "constitution", "model_spec", "recipe_generation"],
-    code_version="1", writes=["revisions"], kinds=("torch", "duckdb"), pool="accelerator",
+    code_version="1", behaviours=(SAMPLING, REVISING), writes=["revisions"], kinds=("torch", "duckdb"), pool="accelerator",
 )  # fmt: skip
 def revisions(
     context: dg.AssetExecutionContext,

@@ -8,6 +8,8 @@ import dagster as dg
 
 from assets.partitions import BY_DIMS
 from rlaif_dagster.automation import CONTENT_CHANGED
+from rlaif_dagster.behaviour import Behaviour
+from rlaif_dagster.behaviour import code_version as with_behaviours
 from rlaif_dagster.lineage import DIMS, WRITES
 from rlaif_dagster.warehouse.schemas import TABLES
 from rlaif_dagster.warehouse.store import Cell, relative_path
@@ -22,6 +24,7 @@ def study_asset(
     dims: tuple[str, ...],
     deps: Sequence[str],
     code_version: str,
+    behaviours: Sequence[Behaviour] = (),
     writes: Sequence[str],
     part: str = "all",
     name: str | None = None,
@@ -32,7 +35,8 @@ def study_asset(
     gathers: bool = False,
 ) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
     """An asset of the study. `dims` are its partition dimensions; `writes` the tables (of which it writes `part`) or other
-    files of the warehouse; `checks` are blocking; an asset that `gathers` reads all partitions of its parents."""
+    files of the warehouse; `behaviours` what of the code its content rests on beside its own; `checks` are blocking; an asset
+    that `gathers` reads all partitions of its parents."""
 
     def decorate(function: Callable[..., dg.MaterializeResult]) -> dg.AssetsDefinition:
         key = name or function.__name__
@@ -43,7 +47,7 @@ def study_asset(
             partitions_def=BY_DIMS[dims],
             metadata={DIMS: list(dims), WRITES: [_file(item, dims, part) for item in writes]},
             deps=[dg.AssetDep(dep, partition_mapping=GATHERING if gathers else None) for dep in deps],
-            code_version=code_version,
+            code_version=with_behaviours(code_version, *behaviours),
             check_specs=[dg.AssetCheckSpec(check, asset=key, blocking=True) for check in checks],
             automation_condition=CONTENT_CHANGED,
             owners=[OWNER],

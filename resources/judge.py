@@ -42,4 +42,4 @@ class JudgeResource(dg.ConfigurableResource):
         """What of the judge can change a verdict."""
         project = self.project.open()
         name = project.recipe("judging").judge
-        return judge_meaning(project, name) | {"template": self.build().template_version}
+        return judge_meaning(project, name)

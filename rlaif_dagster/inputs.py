@@ -12,9 +12,12 @@ from itertools import product
 from typing import Any
 
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, TEMPLATE_VERSION
 from rlaif_dagster.spec.judge import LikelihoodJudge
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Cell
+
+TEMPLATES = {"likelihood": LIKELIHOOD_VERSION, "api": TEMPLATE_VERSION}
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,13 @@ def _prompt_sources(project: Project, cell: Cell) -> Any:
 
 
 def judge_meaning(project: Project, name: str) -> dict[str, Any]:
-    """A judge, its panel's members, and the models that a likelihood judge reads with."""
+    """A judge, its panel's members, the models that a likelihood judge reads with, and how each kind is asked."""
     judges = project.judges(name)
     models = {judge.model for judge in judges.values() if isinstance(judge, LikelihoodJudge)}
     return {
         "judges": {key: judge.meaning() for key, judge in judges.items()},
         "models": {model: project.model(model).meaning() for model in sorted(models)},
+        "templates": {judge.kind: TEMPLATES[judge.kind] for judge in judges.values() if judge.kind in TEMPLATES},
     }
 
 

@@ -22,7 +22,7 @@ from rlaif_dagster.inputs import INPUTS, changed_fields
 from rlaif_dagster.instance_config import prepare_dagster_home
 from rlaif_dagster.judging.ledger import spent_usd
 from rlaif_dagster.planning import CellStatus, Event, Node, OnEvent, Outcome, Plan, Step
-from rlaif_dagster.records import Record, partition_key, read_history, remembered_meaning
+from rlaif_dagster.records import Record, adapters_in, partition_key, read_history, remembered_meaning
 from rlaif_dagster.resolver import Node as GraphNode
 from rlaif_dagster.resolver import Stale, State, resolve
 from rlaif_dagster.spec.project import Project
@@ -68,10 +68,22 @@ def state_of(nodes: Mapping[str, GraphNode], project: Project, warehouse: Wareho
         return "" if meaning is None else ", ".join(changed_fields(meaning, INPUTS[asset].meaning(project, cell))[:4])
 
     def missing(asset: str, cell: Cell) -> bool:
-        files = (name.format(model=cell.model, constitution=cell.constitution) for name in nodes[asset].writes)
-        return not all((warehouse.root / file).exists() for file in files)
+        names = (name.format(model=cell.model, constitution=cell.constitution) for name in nodes[asset].writes)
+        files = [warehouse.root / name for name in names]
+        if not all(file.exists() for file in files):
+            return True
+        tables = [file for name, file in zip(nodes[asset].writes, files, strict=True) if name.startswith("models/")]
+        return not all((home.models / path).exists() for table in tables for path in adapters_in(table))
 
     return State(nodes, latest, input_version, artifact_missing=missing, explain_input=explain)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed, in one line, and whether that is the user's to fix."""
+
+    line: str
+    fixable: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class Study:
         """Run everything stale. A failure stops what depends on it and nothing else. `budget_usd` is a hard stop over all
         judging together: what was judged is kept."""
         made: list[Step] = []
-        before_usd = spent_usd(self.home)
+        before_usd, fixable = spent_usd(self.home), True
         failed: dict[tuple[str, Cell], tuple[Step, str]] = {}
         with self.instance() as instance:
             while True:
@@ -145,23 +157,24 @@ class Study:
                 on_event(Event("started", step, remaining=len(waiting)))
                 before = self.state().record(step.asset, step.cell)
                 left = None if budget_usd is None else max(budget_usd + before_usd - spent_usd(self.home), 0.0)
-                error = self._run(step, instance, left)
+                failure = self._run(step, instance, left)
                 after = self.state().record(step.asset, step.cell)
-                if error is None and (after is None or after == before):
-                    error = "it ended without a record of what it made"
-                if error is not None:
-                    failed[step.asset, step.cell] = (step, error)
-                    on_event(Event("failed", step, error))
+                if failure is None and (after is None or after == before):
+                    failure = Failure("it ended without a record of what it made")
+                if failure is not None:
+                    failed[step.asset, step.cell] = (step, failure.line)
+                    fixable = fixable and failure.fixable
+                    on_event(Event("failed", step, failure.line))
                     continue
                 made.append(step)
                 on_event(Event("made", step, _came_out(before, after), seconds=after.seconds if after else None))
         blocked = tuple(_planned(item) for item in waiting)
         for step in blocked:
             on_event(Event("blocked", step))
-        return Outcome(tuple(made), tuple(failed.values()), blocked)
+        return Outcome(tuple(made), tuple(failed.values()), blocked, fixable=bool(failed) and fixable)
 
-    def _run(self, step: Step, instance: dg.DagsterInstance, budget_usd: float | None) -> str | None:
-        """One Dagster run; None when it went well, else the error in one line."""
+    def _run(self, step: Step, instance: dg.DagsterInstance, budget_usd: float | None) -> Failure | None:
+        """One Dagster run; None when it went well."""
         self.observe_parents(step, instance)
         job = self.defs.resolve_job_def(job_name(self.nodes[step.asset].dims))
         budget = {} if budget_usd is None else {"resources": {"judge": {"config": {"budget_usd": budget_usd}}}}
@@ -173,7 +186,7 @@ class Study:
             raise_on_error=False,
             tags={PROCESS_TAG: _process_name()},
         )
-        return None if result.success else _error_of(result)
+        return None if result.success else _failure_of(result)
 
     def observe_parents(self, step: Step, instance: dg.DagsterInstance) -> None:
         """Tell Dagster of the input files' versions that it has not seen yet: its staleness and its automation go by them."""
@@ -282,22 +295,23 @@ def _came_out(before: Record | None, after: Record | None) -> str:
     return "unchanged: what follows stays as it is" if same else ""
 
 
-def _error_of(result: dg.ExecuteInProcessResult) -> str:
-    """The first error of a run in one line: a failed check's numbers, or the innermost exception."""
+def _failure_of(result: dg.ExecuteInProcessResult) -> Failure:
+    """The first error of a run: a failed check's numbers, or the innermost exception."""
     for event in result.all_events:
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             evaluation = event.asset_check_evaluation_data
             if not evaluation.passed:
                 numbers = evaluation.metadata.get("numbers")
-                return f"check {evaluation.check_name} failed: {numbers.value if numbers else ''}"
+                return Failure(f"check {evaluation.check_name} failed: {numbers.value if numbers else ''}")
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                return " ".join(error.message.split())
-    return "the run failed; see its log in the UI"
+                line, fixable = " ".join(error.message.split()), error.cls_name == UserError.__name__
+                return Failure(line.partition(": ")[2] if fixable else line, fixable)
+    return Failure("the run failed; see its log in the UI")
 
 
 def _status(

@@ -61,11 +61,13 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How carrying out a plan ended: what was made, what failed (with the error's line), what could not run for that."""
+    """How carrying out a plan ended: what was made, what failed (with the error's line), what could not run for that.
+    `fixable` says that every failure is the user's to fix: a missing key, a spent budget, a file that cannot be read."""
 
     made: tuple[Step, ...]
     failed: tuple[tuple[Step, str], ...] = ()
     blocked: tuple[Step, ...] = ()
+    fixable: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from rlaif_dagster import atomic
 from rlaif_dagster.home import Home
@@ -52,6 +54,12 @@ def _part(asset: str, partition: str | None) -> str:
     return f"{asset}@{(partition or 'all').replace('|', '@')}"
 
 
+def _lock(warehouse: Warehouse, part: str) -> Path:
+    folder = Home(warehouse.root.parent).work / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"lineage-{part}.lock"
+
+
 def append_record(warehouse: Warehouse, record: Record) -> None:
     """Add a record to its asset's and partition's history."""
     row = {
@@ -62,8 +70,9 @@ def append_record(warehouse: Warehouse, record: Record) -> None:
         "cost_usd": record.cost_usd,
     }  # fmt: skip
     part = _part(record.asset, record.partition)
-    history = warehouse.read("lineage", part=part).to_dict("records") if warehouse.has("lineage", part=part) else []
-    warehouse.write("lineage", pd.DataFrame([*history, row]), part=part)
+    with FileLock(_lock(warehouse, part)):  # of two processes, the second adds to what the first wrote
+        history = warehouse.read("lineage", part=part).to_dict("records") if warehouse.has("lineage", part=part) else []
+        warehouse.write("lineage", pd.DataFrame([*history, row]), part=part)
 
 
 def read_history(warehouse: Warehouse) -> dict[tuple[str, str | None], list[Record]]:
@@ -77,6 +86,13 @@ def read_history(warehouse: Warehouse) -> dict[tuple[str, str | None], list[Reco
             record = Record(**row | {"upstream": upstream, "started_at": row["started_at"].replace(tzinfo=UTC)})
             history.setdefault((record.asset, record.partition), []).append(record)
     return history
+
+
+def adapters_in(models: Path) -> list[str]:
+    """Folders, in the model store, of the adapters that a part of the table `models` speaks of."""
+    import pyarrow.parquet as pq
+
+    return [str(path) for path in pq.read_table(models, columns=["path"], partitioning=None)["path"].to_pylist()]
 
 
 def remember_meaning(home: Home, version: str, meaning: Any) -> None:

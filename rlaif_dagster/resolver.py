@@ -2,7 +2,7 @@
 
 Dagster's own staleness looks at direct parents only and forgets partitions it has not seen. This resolver walks the whole
 graph, partition by partition: a partition must run when it was never made, when its code changed, when what it read has
-another version now, or when its tables are gone. Everything below a partition that must run is *possible*: it runs only
+another version now, or when its files are gone. Everything below a partition that must run is *possible*: it runs only
 if what it reads comes out different (early cutoff), so a plan is resolved again after every step.
 """
 
@@ -120,7 +120,7 @@ def _own_reasons(state: State, node: Node, cell: Cell, parents: list[Key]) -> It
         yield Reason("missing", "never made")
         return
     if state.artifact_missing(node.asset, cell):
-        yield Reason("missing", "its tables are gone")
+        yield Reason("missing", "its tables or files are gone")
     if record.code_version != node.code_version:
         yield Reason(f"code of {node.asset}", f"code version {record.code_version} is now {node.code_version}")
     recorded = {(version.asset, version.partition): version.version for version in record.upstream}

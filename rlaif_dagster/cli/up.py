@@ -46,7 +46,7 @@ def up(
         typer.echo("Nothing to do: everything is fresh.")
     print_results(chosen)
     if print_failures(outcome, console):
-        raise typer.Exit(1)
+        raise typer.Exit(2 if outcome.fixable else 1)
 
 
 class Progress:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib.metadata
 import logging
 import math
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlaif_dagster.behaviour import BENCHMARKS, LM_EVAL
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.evaluation.items import TASKS, items_version
 from rlaif_dagster.hashing import content_hash
@@ -31,7 +31,6 @@ from rlaif_dagster.spec.recipes import Benchmark, Benchmarks
 from rlaif_dagster.statistics import Z95, mean_interval
 from rlaif_dagster.work import Chunks
 
-BENCHMARKS_VERSION = 1  # part of the key of stored results
 BOOTSTRAPS = 1000  # lm-eval's, for metrics whose standard error has no formula
 NUMBERS = ["task", "metric", "value", "stderr", "ci_low", "ci_high", "n", "fewshot"]
 ITEMS = ["task", "item_id", "correct", "score"]
@@ -61,7 +60,7 @@ def run_benchmarks(
     items: list[dict[str, Any]] = []
     for suite in suites(recipe):
         key = content_hash(
-            "benchmarks", BENCHMARKS_VERSION, importlib.metadata.version("lm-eval"), recipe.seed,
+            "benchmarks", BENCHMARKS.version, LM_EVAL.version, recipe.seed,
             [entry.meaning() for entry in suite.entries],
             items_version(recipe.model_copy(update={"tasks": suite.entries}), folder),
         )  # fmt: skip

@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.cache import Answer, AnswerCache, cache_path, open_cache
+from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, PRINCIPLE
 from rlaif_dagster.judging.verdicts import Judgment, Order, Pair, judgments_frame, verdict_of
 from rlaif_dagster.language.base_model import LanguageModel, load
 from rlaif_dagster.language.scoring import score
@@ -39,8 +40,6 @@ from rlaif_dagster.spec.constitution import Constitution, Exemplar
 from rlaif_dagster.spec.judge import LikelihoodJudge as LikelihoodSpec
 from rlaif_dagster.spec.model import ModelSpec
 
-WORDING = "Follow this principle: {principle}"
-TEMPLATE_VERSION = content_hash("likelihood", WORDING)
 CHUNK = 64  # answers scored, and committed, together
 POWERS = {"sum": 0.0, "sqrt": 0.5, "mean": 1.0}
 DIGITS = 4  # of a score; further ones depend on how sequences were batched
@@ -59,7 +58,7 @@ class Condition:
         system = None
         if self.principle is not None:
             own = [lm.spec.system_prompt] if lm.spec.system_prompt else []
-            system = "\n\n".join([*own, WORDING.format(principle=self.principle.strip())])
+            system = "\n\n".join([*own, PRINCIPLE.format(principle=self.principle.strip())])
         turns = [
             {"role": role, "content": text}
             for exemplar in self.exemplars
@@ -88,7 +87,7 @@ class LikelihoodJudge:
     spec: LikelihoodSpec
     model: ModelSpec
     home: Home
-    template_version: str = field(default=TEMPLATE_VERSION, init=False)
+    template_version: str = field(default=LIKELIHOOD_VERSION, init=False)
 
     @property
     def cache(self) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from rlaif_dagster.behaviour import SCORING
 from rlaif_dagster.hashing import content_hash
 
 Message = dict[str, str]
@@ -41,6 +42,9 @@ USER = """\
 Which answer follows the principle better?"""
 
 TEMPLATE_VERSION = content_hash(INSTRUCTIONS, SYSTEM, USER)
+
+PRINCIPLE = "Follow this principle: {principle}"  # the system message under which a likelihood judge measures
+LIKELIHOOD_VERSION = content_hash("likelihood", PRINCIPLE, SCORING.version)
 
 _TAG = re.compile(r"<(?=\s*/?\s*(?:prompt|answer_[ab])\b)", re.IGNORECASE)
 

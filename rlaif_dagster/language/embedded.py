@@ -23,18 +23,18 @@ from filelock import FileLock
 from rich.console import Console
 
 from rlaif_dagster import atomic
+from rlaif_dagster.behaviour import CONVERSION
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash, file_sha256
 from rlaif_dagster.home import Home
 from rlaif_dagster.spec.model import Hub, ModelSpec, Package
 
-CONVERSION = 1  # of the way weights are converted; another number is another folder
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt")
 
 
 def model_folder(package: Package, home: Home) -> Path:
     """Where the converted model lives, whether or not it is there."""
-    return home.cache / "models" / content_hash("embedded", package.sha256, CONVERSION)
+    return home.cache / "models" / content_hash("embedded", package.sha256, CONVERSION.version)
 
 
 def is_cached(package: Package, home: Home) -> bool:

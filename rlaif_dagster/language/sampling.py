@@ -28,13 +28,13 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from rlaif_dagster.behaviour import SAMPLING
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.language.base_model import LanguageModel, Message
 from rlaif_dagster.spec.recipes import Sampling
 from rlaif_dagster.work import Chunks
 
-SAMPLING_VERSION = 1  # of what is drawn for the same prompts and settings; part of a chunk's key
 NUCLEUS = 256  # tokens among which a nucleus is sought before the whole vocabulary is sorted
 
 
@@ -111,7 +111,7 @@ def _chunk(lm: LanguageModel, rows: list[Row], sampling: Sampling, chunks: Chunk
 
     settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
     content = [[row.ids, row.repeat] for row in rows]
-    key = content_hash("sample", SAMPLING_VERSION, lm.spec.revision, lm.spec.dtype, settings, content)
+    key = content_hash("sample", SAMPLING.version, lm.spec.revision, lm.spec.dtype, settings, content)
     return chunks.get_or_compute(key, compute) if chunks else compute()
 
 

@@ -27,13 +27,13 @@ import torch
 from tqdm.auto import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
+from rlaif_dagster.behaviour import SCORING
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.work import Chunks
 
 Request = tuple[list[int], list[int]]
 
-SCORING_VERSION = 1  # part of the key of stored chunks
 CHUNK_TOKENS = 32768  # nodes of the tree that are computed, and stored, together
 ROW_TOKENS = {"cpu": 512}  # a longer row fills no CPU better and pays more for attention, which is dense within a row
 ROW_TOKENS_ACCELERATOR = 2048
@@ -113,7 +113,7 @@ def _score_part(lm: LanguageModel, keys: list[Key], batch_tokens: int, chunks: C
         return method(lm.model, keys, max(1, min(batch_tokens, limit)))
 
     stored = (
-        compute() if chunks is None else chunks.get_or_compute(content_hash("score", SCORING_VERSION, keys), compute)
+        compute() if chunks is None else chunks.get_or_compute(content_hash("score", SCORING.version, keys), compute)
     )
     return [Scored(value, greedy, len(ids) - start) for (value, greedy), (ids, start) in zip(stored, keys, strict=True)]
 

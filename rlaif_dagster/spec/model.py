@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from rlaif_dagster.behaviour import CONVERSION
+from rlaif_dagster.hashing import folder_fingerprint
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
 
 
@@ -49,9 +52,18 @@ class ModelSpec(Spec):
             raise ValueError(f"give exactly one of package, hub, folder; found {given or 'none'}")
         return self
 
+    def meaning(self) -> dict[str, Any]:
+        """The file's meaning and what its weights are: how a package is converted, what a folder holds."""
+        meaning = super().meaning()
+        if self.package:
+            meaning["conversion"] = CONVERSION.version
+        if self.folder:
+            meaning["weights"] = folder_fingerprint(Path(self.folder).expanduser())
+        return meaning
+
     @property
     def revision(self) -> str:
-        """What pins the weights: the file's hash, the hub's revision, or the folder."""
+        """What pins the weights: the file's hash, the hub's revision, or a fingerprint of the folder's content."""
         if self.package:
             return self.package.sha256
-        return self.hub.revision if self.hub else f"folder:{self.folder}"
+        return self.hub.revision if self.hub else folder_fingerprint(Path(self.folder or "").expanduser())

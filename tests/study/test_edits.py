@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.checkout import Checkout
@@ -71,4 +74,46 @@ def test_a_lost_table_is_made_again_without_the_work(made: Checkout) -> None:
     assert [step["asset"] for step in made.planned() if step["certain"]] == ["dpo_responses"]
     made.up()
     assert path.exists()
+    assert made.planned() == []
+
+
+def test_a_lost_adapter_is_trained_again_and_comes_out_the_same(made: Checkout) -> None:
+    before = made.versions()
+    [row] = made.rows("select path from models where arm = 'dpo'")
+    shutil.rmtree(made.home / "models" / row["path"])
+    assert [step["asset"] for step in made.planned() if step["certain"]] == ["dpo_model"]
+    made.up()
+    assert (made.home / "models" / row["path"] / "adapter_model.safetensors").exists()
+    assert made.versions() == before
+
+
+def test_a_failure_that_the_user_can_mend_is_one_line_and_status_2(made: Checkout) -> None:
+    key = "RLAIF_TEST_KEY_THAT_NOBODY_SET"
+    (made.data / "judges" / "server.yaml").write_text(
+        f"kind: api\nmodel: openai/m\napi_base: http://127.0.0.1:9\napi_key_env: {key}\n", encoding="utf-8"
+    )
+    made.edit("recipes/judging.yaml", "judge: likelihood", "judge: server")
+    try:
+        run = made.rlaif("up", "--select", "judgments")
+        assert run.returncode == 2, run.stderr
+        [line] = [line for line in run.stderr.splitlines() if line.startswith("failed")]
+        assert (
+            line
+            == f"failed  judgments tiny/brief: judge server: the environment variable {key} is not set; put the key there"
+        )
+    finally:
+        made.edit("recipes/judging.yaml", "judge: server", "judge: likelihood")
+        (made.data / "judges" / "server.yaml").unlink()
+    assert made.planned() == []
+
+
+def test_other_weights_in_a_models_folder_are_another_model(made: Checkout) -> None:
+    weights = Path((made.data / "models" / "tiny.yaml").read_text().split()[-1]) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-4] + bytes(4))
+    try:
+        certain = {step["asset"] for step in made.planned() if step["certain"]}
+        assert {"completions", "revisions", "sft_model", "base_benchmarks", "base_responses"} <= certain
+    finally:
+        weights.write_bytes(content)
     assert made.planned() == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from rlaif_dagster.hashing import BLOCK, SAMPLES
 from rlaif_dagster.spec.model import Hub, ModelSpec, Package
 
 HASH = "a" * 64
@@ -14,7 +17,19 @@ PACKAGE = Package(name="p", version="1", wheel_sha256=HASH, file="f.gguf", sha25
 def test_the_revision_is_what_pins_the_weights() -> None:
     assert ModelSpec(package=PACKAGE).revision == "b" * 64
     assert ModelSpec(hub=Hub(repo="o/n", revision="abc")).revision == "abc"
-    assert ModelSpec(folder="/models/x").revision == "folder:/models/x"
+
+
+def test_a_folder_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(SAMPLES * BLOCK) + b"tail")
+    (tmp_path / "notes.md").write_text("read by nobody")
+    spec = ModelSpec(folder=str(tmp_path))
+    before = spec.revision
+    assert spec.meaning()["weights"] == before
+    (tmp_path / "notes.md").write_text("edited")
+    assert spec.revision == before
+    weights.write_bytes(bytes(SAMPLES * BLOCK) + b"TAIL")
+    assert spec.revision != before
 
 
 def test_one_source_and_only_one() -> None:
