@@ -115,7 +115,10 @@ class Project:
                 self.recipe(stage, name)
         for name in self.names("judges"):
             self.judge(name)
-        self.judge(self.recipe("judging").judge)
+        named = self.recipe("judging").judge
+        if named not in self.names("judges"):
+            path = self._path("recipes", "judging")
+            raise UserError(f"{path}: field 'judge' names {named!r}; allowed: {', '.join(self.names('judges'))}")
         self.prompt_sources()
         self.labelled_pairs()
 

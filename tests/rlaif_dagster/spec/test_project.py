@@ -68,7 +68,7 @@ def test_an_override_for_one_model_leaves_the_others_version(project: Project) -
         ("recipes/ppo.yaml", "minibatches: 3\nrollout_batch: 16\n", ["minibatches 3 must divide rollout_batch 16"]),
         ("recipes/dpo.yaml", "models: {gpt-9: {beta: 1}}\n", ["'models' names 'gpt-9'", "allowed: "]),
         ("recipes/dpo.yaml", "models: [a]\n", ["'models': expected a mapping"]),
-        ("recipes/judging.yaml", "judge: oracle\n", ["oracle", "no such file", "judges are: "]),
+        ("recipes/judging.yaml", "judge: oracle\n", ["field 'judge' names 'oracle'", "allowed: "]),
         ("prompts/sources.yaml", "sources: [{text: t}]\n", ["give exactly one of file, hub"]),
         ("labels/honesty.yaml", "file: x.jsonl\n", ["field 'constitutions' is missing"]),
     ],
