@@ -1,0 +1,71 @@
+"""What the README says of the default study, held against the study itself at its full size.
+
+    .venv/bin/pytest -m slow tests/e2e/test_default_study.py
+
+Works on the checkout's own `.rlaif/`: after `make demo` it takes seconds, before it a quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from rlaif_dagster.home import CHECKOUT, current_home
+from rlaif_dagster.statistics import paired_difference
+from tests.checkout import Checkout
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(3600)]
+CELL = ("smollm2-135m-instruct", "structured")
+CAPABILITY = ("mmlu_mini", "hellaswag_mini")
+
+
+@pytest.fixture(scope="module")
+def study() -> Checkout:
+    made = Checkout(CHECKOUT / "data", current_home().root)
+    made.up("--model", CELL[0], "--constitution", CELL[1])
+    return made
+
+
+def share(study: Checkout, arm: str, decoding: str = "greedy") -> float:
+    [row] = study.rows(
+        "select avg(adherent::int) as share from adherence where split = 'eval' "
+        f"and arm = '{arm}' and decoding = '{decoding}' and constitution = '{CELL[1]}'"
+    )
+    return float(row["share"])
+
+
+def test_the_format_is_learned_and_the_start_was_light(study: Checkout) -> None:
+    assert share(study, "base") <= 0.05
+    assert share(study, "sft") <= 0.6
+    assert min(share(study, "dpo"), share(study, "ppo")) >= 0.92
+
+
+@pytest.mark.parametrize("arm", ["dpo", "ppo"])
+@pytest.mark.parametrize("decoding", ["greedy", "sampled"])
+def test_dpo_and_ppo_add_to_the_sft_that_they_start_from(study: Checkout, arm: str, decoding: str) -> None:
+    rows = study.rows(
+        f"select x.adherent::int as x, s.adherent::int as s from adherence x join adherence s using (prompt_id, decoding) "
+        f"where x.arm = '{arm}' and s.arm = 'sft' and x.split = 'eval' and decoding = '{decoding}' and x.seed = 0 "
+        f"and x.constitution = '{CELL[1]}' and s.constitution = '{CELL[1]}'"
+    )
+    assert len(rows) == 64
+    assert paired_difference([row["x"] for row in rows], [row["s"] for row in rows]).low > 0
+
+
+@pytest.mark.parametrize("arm", ["dpo", "ppo"])
+def test_each_beats_the_base_model_before_the_judge(study: Checkout, arm: str) -> None:
+    [row] = study.rows(
+        "select arm_a, ci_low, ci_high from head_to_head "
+        f"where constitution = '{CELL[1]}' and list_sort([arm_a, arm_b]) = list_sort(['{arm}', 'base'])"
+    )
+    assert row["ci_low"] > 0.5 if row["arm_a"] == arm else row["ci_high"] < 0.5
+
+
+@pytest.mark.parametrize("arm", ["dpo", "ppo"])
+@pytest.mark.parametrize("task", CAPABILITY)
+def test_no_capability_that_the_suites_could_show_is_lost(study: Checkout, arm: str, task: str) -> None:
+    rows = study.rows(
+        f"select x.score as x, b.score as b from benchmark_items x join benchmark_items b using (item_id, task, model) "
+        f"where x.arm = '{arm}' and b.arm = 'base' and task = '{task}' and x.seed = 0 and x.constitution = '{CELL[1]}'"
+    )
+    assert len(rows) >= 60
+    assert paired_difference([row["x"] for row in rows], [row["b"] for row in rows]).high >= 0
