@@ -47,6 +47,7 @@ def agreement(
         list(pairs.values()),
         constitution,
         orders_of(recipe),
+        mode=recipe.mode,
         budget_usd=recipe.budget_usd,
         progress=f"{judge.name}: labelled pairs",
     )
