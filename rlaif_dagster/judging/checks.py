@@ -56,8 +56,8 @@ def trust_check(agreement: pd.DataFrame, recipe: Judging) -> Check:
         return Check("trust", not asked, "no labelled pairs speak for this constitution" + (remedy if asked else ""))
     told, missed = [], []
     for row in whole.to_dict("records"):
-        numbers = f"{row['dataset']} ({row['n']} pairs): accuracy {row['accuracy']:.0%} ({row['ci_low']:.0%} to {row['ci_high']:.0%})"
-        told.append(f"{numbers}, the longer answer {row['longest_baseline']:.0%}")
+        accuracy = f"accuracy {row['accuracy']:.0%} ({row['ci_low']:.0%} to {row['ci_high']:.0%})"
+        told.append(f"{row['dataset']} ({row['n']} pairs): {accuracy}, the longer answer {row['longest_baseline']:.0%}")
         missed += [f"{row['dataset']}: {text}" for text in _missed(row, recipe.trust)]
     if not missed:
         return Check(

@@ -25,6 +25,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -33,6 +34,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.cache import Answer, AnswerCache, cache_path, open_cache
+from rlaif_dagster.judging.questions import Question as Asked
 from rlaif_dagster.judging.questions import judged_by
 from rlaif_dagster.judging.verdicts import Judgment, Mode, Order, Pair, judgments_frame, verdict_of
 from rlaif_dagster.language.base_model import LanguageModel, load
@@ -56,18 +58,31 @@ class Condition:
     exemplars: tuple[Exemplar, ...] = ()
 
     def context(self, lm: LanguageModel, prompt: str) -> list[int]:
-        """Token ids up to where the answer begins. The model file's own system message, where it has one, stays in
-        front; without a principle it is all there is (the template's default, where the file has none)."""
-        system = None
-        if self.principle is not None:
-            own = [lm.spec.system_prompt] if lm.spec.system_prompt else []
-            system = "\n\n".join([*own, WORDING.format(principle=self.principle.strip())])
-        turns = [
+        """Token ids up to where the answer begins."""
+        return lm.prompt_ids(lm.chat(prompt, system=self.system(lm.spec), history=self.turns))
+
+    def messages(self, model: ModelSpec, prompt: str) -> list[dict[str, str]]:
+        """The same as messages, before the model's template writes them."""
+        system = self.system(model) or model.system_prompt
+        first = [{"role": "system", "content": system}] if system else []
+        return [*first, *self.turns, {"role": "user", "content": prompt}]
+
+    def system(self, model: ModelSpec) -> str | None:
+        """The system message. The model file's own, where it has one, stays in front; without a principle it is all there
+        is (the template's default, where the file has none)."""
+        if self.principle is None:
+            return None
+        own = [model.system_prompt] if model.system_prompt else []
+        return "\n\n".join([*own, WORDING.format(principle=self.principle.strip())])
+
+    @property
+    def turns(self) -> tuple[dict[str, str], ...]:
+        """The exemplars as earlier turns."""
+        return tuple(
             {"role": role, "content": text}
             for exemplar in self.exemplars
             for role, text in (("user", exemplar.prompt), ("assistant", exemplar.response))
-        ]
-        return lm.prompt_ids(lm.chat(prompt, system=system, history=tuple(turns)))
+        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +163,26 @@ class LikelihoodJudge:
                 )
             )
         return judgments_frame(rows)
+
+    def requests(
+        self, pairs: Sequence[Pair], constitution: Constitution, orders: Sequence[Order], mode: Mode = "per_principle"
+    ) -> list[tuple[Asked, dict[str, Any]]]:
+        """What is read for each pair and principle: the messages before the answer, with the principle and without. Loads
+        nothing."""
+        conditions = self.conditions(constitution)
+        return [
+            (
+                Asked(pair, (principle,), "none"),
+                {
+                    "model": self.spec.model,
+                    "messages": conditions[principle.id].messages(self.model, pair.prompt),
+                    "against": Condition().messages(self.model, pair.prompt),
+                    "answers": [pair.a, pair.b],
+                },
+            )
+            for pair in pairs
+            for principle in judged_by(pair, constitution, mode)
+        ]
 
     def conditions(self, constitution: Constitution) -> dict[str, Condition]:
         """What answers are conditioned on, by principle."""

@@ -1,7 +1,9 @@
 """How fast a provider may be asked: requests in flight, requests and tokens a minute, and pauses that it asks for.
 
-Concurrency is halved when the provider pushes back (429, 503, 529) and grows by one a round of answers, as TCP does:
-additive increase, multiplicative decrease. Requests that were in flight together are one push, not many. Under the
+When the provider pushes back (429, 503, 529), concurrency is cut by half the share of requests that it turned away lately,
+as data-center TCP does (Alizadeh et al., 2010): a provider that turns everything away is soon asked one thing at a time,
+one that turns away a few is not starved for it. Requests that were in flight together are one push, not many; rounds of
+answers bring the concurrency back. Under the
 account's limits requests are spaced evenly: no minute, wherever it begins, holds more than two requests beyond it.
 
 Times are seconds of any steady clock, given by the caller.
@@ -12,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MINUTE = 60.0
+LATELY = 1 / 16  # weight of the latest request in the share of those turned away
+ROUNDS = 16  # of answers that bring concurrency from nothing to its most
 
 
 @dataclass
@@ -25,7 +29,8 @@ class Pace:
     allowed: float = field(init=False)
     _next: float = float("-inf")  # when the spacing lets the next request start
     _paused: float = float("-inf")  # until when the provider wants to be left alone
-    _cut: float = float("-inf")  # when concurrency was halved last
+    _cut: float = float("-inf")  # when concurrency was cut last
+    _turned_away: float = 1.0  # share of requests lately; the first push is taken seriously
 
     def __post_init__(self) -> None:
         self.allowed = float(self.most)
@@ -49,7 +54,8 @@ class Pace:
     def answered(self, expected: float, tokens: float) -> None:
         """A request ended with an answer; it was expected to take `expected` tokens and took `tokens`."""
         self.in_flight -= 1
-        self.allowed = min(self.most, self.allowed + 1 / self.allowed)
+        self.allowed = min(self.most, self.allowed + max(1.0, self.most / ROUNDS) / self.allowed)
+        self._turned_away *= 1 - LATELY
         if self.tokens_per_minute:
             self._next += (tokens - expected) * MINUTE / self.tokens_per_minute
 
@@ -60,7 +66,8 @@ class Pace:
     def pushed_back(self, now: float, started: float, seconds: float | None) -> None:
         """The provider turned away a request that started at `started`, and asks for `seconds` of rest where it does."""
         self.in_flight -= 1
+        self._turned_away += LATELY * (1 - self._turned_away)
         if started > self._cut:
-            self.allowed, self._cut = max(1.0, self.allowed / 2), now
+            self.allowed, self._cut = max(1.0, self.allowed * (1 - self._turned_away / 2)), now
         if seconds is not None:
             self._paused = max(self._paused, now + seconds)

@@ -65,7 +65,7 @@ class ApiJudge(Spec):
     concurrency: Annotated[int, NOT_MEANING] = Field(
         default=8,
         gt=0,
-        description="requests in flight at most; halved when the provider pushes back, and raised again",
+        description="requests in flight at most; fewer while the provider turns some away",
     )
     requests_per_minute: Annotated[float | None, NOT_MEANING] = Field(
         default=None, gt=0, description="the account's limit"

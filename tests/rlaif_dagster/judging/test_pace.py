@@ -50,7 +50,7 @@ def test_tokens_that_were_not_used_are_given_back() -> None:
     assert pace.wait(0.0) == pytest.approx(1.0)
 
 
-def test_a_push_back_halves_once_a_round_and_answers_bring_it_back() -> None:
+def test_a_push_back_counts_once_a_round_and_answers_bring_concurrency_back() -> None:
     pace = Pace(8)
     for _ in range(8):
         pace.start(0.0, 0)
@@ -64,6 +64,24 @@ def test_a_push_back_halves_once_a_round_and_answers_bring_it_back() -> None:
         pace.start(4.0, 0)
         pace.answered(0, 0)
     assert pace.allowed == 8
+
+
+@pytest.mark.parametrize(("every", "least", "most"), [(10, 24, 64), (2, 4, 20), (1, 1, 1)])
+def test_concurrency_follows_the_share_that_is_turned_away(every: int, least: int, most: int) -> None:
+    """Rounds of requests of which every tenth, every second or each one meets a 429."""
+    pace, asked = Pace(64), 0
+    for now in range(1, 100):
+        started = now - 0.5
+        flight = int(pace.allowed)
+        for _ in range(flight):
+            pace.start(started, 0)
+        for _ in range(flight):
+            asked += 1
+            if asked % every == 0:
+                pace.pushed_back(float(now), started, None)
+            else:
+                pace.answered(0, 0)
+    assert least <= int(pace.allowed) <= most
 
 
 def test_it_never_falls_below_one() -> None:
