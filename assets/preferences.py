@@ -67,9 +67,10 @@ def judgments(
     recipe, constitution, questions = judge.recipe(), step.constitution, step.training_prompts()
     candidates = step.candidates()
     reads = [
-        judge.meaning(), recipe.orders, recipe.tie_margin, step.judged_principles(),
+        judge.meaning(), recipe.orders, recipe.mode, recipe.tie_margin, step.judged_principles(recipe.mode),
         sorted(questions["prompt_id"]), sorted(candidates["completion_id"]),
     ]  # fmt: skip
+    asked_before = judge.outcomes()
     frames = step.recall(
         reads,
         lambda: {"judgments": judge_candidates(questions, candidates, constitution, recipe, judge.build())},
@@ -79,20 +80,22 @@ def judgments(
     return step.finish(
         frames,
         checks=verdict_checks(verdicts, recipe),
-        metadata=verdicts["verdict"].value_counts().to_dict(),
+        metadata=verdicts["verdict"].value_counts().to_dict() | judge.account(asked_before),
     )
 
 
 @study_asset(
     group="preferences", dims=GRID,
-    deps=["prompts", "completions", "revisions", "judgments", "constitution", "recipe_judging"], code_version="1",
+    deps=["prompts", "completions", "revisions", "judgments", "judge_agreement", "constitution", "recipe_judging"],
+    code_version="1",
     writes=["preference_pairs"], checks=("pairs",),
 )  # fmt: skip
 def preference_pairs(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     """What trains: the preferred and the other answer, with the probability of the preference. The weights of the
-    principles come in here, so changing one asks the judge for nothing."""
+    principles come in here, so changing one asks the judge for nothing. It waits for `judge_agreement`: on the verdicts of a
+    judge that failed its check, nothing is trained."""
     from rlaif_dagster.judging.checks import pair_checks
     from rlaif_dagster.judging.pairs import build_pairs
 
@@ -108,14 +111,15 @@ def preference_pairs(
 
 @study_asset(
     group="preferences", dims=("constitution",),
-    deps=["labelled_pairs", "constitution", "judge_spec", "recipe_judging"], code_version="1",
-    writes=["judge_agreement"], kinds=("litellm", "duckdb"), pool="judge",
+    deps=["labelled_pairs", "constitution", "judge_spec", "recipe_judging"], code_version="2",
+    writes=["judge_agreement"], kinds=("litellm", "duckdb"), checks=("trust",), pool="judge",
 )  # fmt: skip
 def judge_agreement(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
 ) -> dg.MaterializeResult:
     """The judge against labelled pairs, beside the baseline that every judge must beat: the longer answer."""
     from rlaif_dagster.judging.agreement import agreement
+    from rlaif_dagster.judging.checks import trust_check
     from rlaif_dagster.judging.labels import labels_version
 
     step = Step.begin(context, project, warehouse)
@@ -124,7 +128,11 @@ def judge_agreement(
         step.project.labelled_pairs(),
         step.project.root / "labels",
     )
-    reads = [judge.meaning(), recipe.meaning(), step.constitution.meaning(), labels_version(labelled, folder)]
+    reads = [
+        judge.meaning(), recipe.orders, recipe.mode, recipe.tie_margin, step.constitution.meaning(),
+        labels_version(labelled, folder),
+    ]  # fmt: skip
+    asked_before = judge.outcomes()
     frames = step.recall(
         reads,
         lambda: {
@@ -132,8 +140,10 @@ def judge_agreement(
                 str(step.cell.constitution), step.constitution, labelled, folder, recipe, judge.build()
             )
         },
+        final=lambda frames: not frames["judge_agreement"]["errors"].any(),
     )
-    return step.finish(frames)
+    check = trust_check(frames["judge_agreement"], recipe)
+    return step.finish(frames, checks=[check], metadata=judge.account(asked_before))
 
 
 PREFERENCE_ASSETS: list[dg.AssetsDefinition] = [revisions, judgments, preference_pairs, judge_agreement]

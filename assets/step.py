@@ -147,9 +147,12 @@ class Step:
         frames = [self.read("completions"), self.read("revisions")]
         return pd.concat(frames, ignore_index=True).drop_duplicates("completion_id", ignore_index=True)
 
-    def judged_principles(self) -> list[Any]:
-        """What of the constitution the judge reads. Weights are not: they come in when pairs are built."""
+    def judged_principles(self, mode: str = "per_principle") -> list[Any]:
+        """What of the constitution the judge reads. Weights are not, unless principles are drawn by them: they come in when
+        pairs are built."""
         c = self.constitution
+        if mode == "sampled":
+            return [[p.id, p.text, p.weight] for p in c.principles] + [e.meaning() for e in c.exemplars]
         return [[p.id, p.text] for p in c.principles] + [e.meaning() for e in c.exemplars]
 
     def responses(self, arms: Sequence[str]) -> pd.DataFrame:

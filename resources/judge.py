@@ -9,6 +9,7 @@ import dagster as dg
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 from rlaif_dagster.inputs import judge_meaning
+from rlaif_dagster.judging.ledger import outcomes, outcomes_since, total_usd
 from rlaif_dagster.spec.judge import LikelihoodJudge
 from rlaif_dagster.spec.recipes import Judging
 
@@ -38,8 +39,17 @@ class JudgeResource(dg.ConfigurableResource):
         readers = {judge.model for judge in judges.values() if isinstance(judge, LikelihoodJudge)}
         return make_judge(name, judges, {model: project.model(model) for model in readers}, self.warehouse.home)
 
+    def outcomes(self) -> dict[str, int]:
+        """Requests of this process so far, by outcome."""
+        return outcomes(self.warehouse.home)
+
+    def account(self, before: dict[str, int]) -> dict[str, Any]:
+        """For metadata: requests by outcome since an earlier look, and what judging has cost in all."""
+        home = self.warehouse.home
+        asked = {f"requests {kind}": n for kind, n in outcomes_since(home, before).items()}
+        return asked | {"cost_usd of all judging": total_usd(home)}
+
     def meaning(self) -> dict[str, Any]:
         """What of the judge can change a verdict."""
         project = self.project.open()
-        name = project.recipe("judging").judge
-        return judge_meaning(project, name)
+        return judge_meaning(project, project.recipe("judging").judge)

@@ -1,80 +1,156 @@
-"""What a step will cost, before anything is spent: judge calls, tokens and dollars from counts, time from past runs.
+"""What a step will cost, before anything is spent: judge calls, tokens and dollars from the pairs, time from the judge's
+limits and from past runs.
 
-Counts come from the tables where they exist and from the prompt files and recipes where they do not, so that a plan on an
-empty home has a price too. What is already in the judge's cache is not subtracted: the numbers are an upper bound.
+Where the pairs of a step are known and no step before it is to run, its very questions are counted, less those that the
+judge's cache has answers to. Otherwise counts from the tables, or from the prompt files and recipes where there are no
+tables yet, give an upper bound, so that a plan on an empty home has a price too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from rlaif_dagster.home import Home
-from rlaif_dagster.judging.labels import read_labelled
+from rlaif_dagster.judging.agreement import labelled_for, pair_of
+from rlaif_dagster.judging.estimate import JudgingEstimate, estimate, estimate_grades, estimate_pairs
+from rlaif_dagster.judging.judgments import candidate_pairs, orders_of
+from rlaif_dagster.judging.verdicts import Pair
 from rlaif_dagster.planning import Step
 from rlaif_dagster.prompts import read_prompts
 from rlaif_dagster.records import read_history
 from rlaif_dagster.spec.project import Project
-from rlaif_dagster.warehouse.store import Warehouse
+from rlaif_dagster.spec.recipes import Judging
+from rlaif_dagster.warehouse.store import Cell, Warehouse
 
+ARMS = ("base", "sft", "dpo", "ppo")
 ARM_PAIRS = 6  # of the four arms, two at a time
 WORDS_TO_TOKENS = 1.4
 
 
 def estimator(project: Project, home: Home) -> Callable[[Step], Step]:
-    """A function that fills in a step's requests, tokens, dollars and seconds."""
-    history = read_history(Warehouse(home.warehouse))
-    seconds: dict[str, float] = {}
-    for (asset, _), records in history.items():
-        seconds[asset] = max(seconds.get(asset, 0.0), max(record.seconds for record in records[-3:]))
+    """A function that fills in a step's requests, tokens, dollars and seconds. It is to be given the steps of a plan in
+    their order: what runs earlier changes what a later step will ask."""
+    return _Estimator(project, home, Warehouse(home.warehouse))
 
-    def fill(step: Step) -> Step:
-        known = replace(step, seconds=seconds.get(step.asset))
-        prompts = _prompts(project, home)
-        pairs = _pairs(step, project, prompts)
-        if not pairs:
+
+@dataclass
+class _Estimator:
+    """One plan's estimates; `planned` are the steps so far."""
+
+    project: Project
+    home: Home
+    warehouse: Warehouse
+    planned: set[tuple[str, Cell]] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for (asset, _), records in read_history(self.warehouse).items():
+            longest = max(record.seconds for record in records[-3:])
+            self.seconds[asset] = max(self.seconds.get(asset, 0.0), longest)
+
+    def __call__(self, step: Step) -> Step:
+        if (step.asset, step.cell) in self.planned:  # the next plan begins
+            self.planned.clear()
+        self.planned.add((step.asset, step.cell))
+        known = replace(step, seconds=self.seconds.get(step.asset))
+        cost = self._judging(step)
+        if cost is None:
             return known
-        from rlaif_dagster.judging.estimate import estimate
-
-        recipe = project.recipe("judging")
-        judges = project.judges(recipe.judge)
-        orders = 2 if recipe.orders == "both" else 1
-        principles = len(project.constitution(str(step.cell.constitution)).principles)
-        answer = project.recipe("generation", step.cell.model).completions.max_new_tokens
-        cost = estimate(pairs, principles, orders, judges[recipe.judge], answer + _tokens(prompts), judges)
         if cost.usd is None:
-            remark = f"price of judge {recipe.judge} unknown: give usd_per_million_input and _output in its file"
+            judge = self.project.recipe("judging").judge
+            remark = f"price of judge {judge} unknown: give usd_per_million_input and _output in its file"
             known = replace(known, reasons=(*known.reasons, remark))
-        return replace(known, requests=cost.requests, tokens=cost.tokens, usd=cost.usd or 0.0)
+        seconds = known.seconds if cost.seconds is None else cost.seconds
+        return replace(known, requests=cost.requests, tokens=cost.tokens, usd=cost.usd or 0.0, seconds=seconds)
 
-    return fill
+    def _judging(self, step: Step) -> JudgingEstimate | None:
+        """What the step asks of the judge; None for a step that asks nothing."""
+        if step.asset not in {"judge_agreement", "judgments", "head_to_head", "qualitative"}:
+            return None
+        recipe: Judging = self.project.recipe("judging")
+        judges = self.project.judges(recipe.judge)
+        constitution = self.project.constitution(str(step.cell.constitution))
+        pairs = self._pairs(step)
+        if pairs is not None:
+            return estimate_pairs(pairs, constitution, orders_of(recipe), recipe.mode, recipe.judge, judges, self.home)
+        prompts = self._prompts()
+        answer = self.project.recipe("generation", step.cell.model).completions.max_new_tokens
+        tokens, principles = answer + _tokens(prompts), len(constitution.principles)
+        if step.asset == "qualitative":
+            answers = len(ARMS) * int((prompts["split"] == "qualitative").sum())
+            return estimate_grades(answers, principles, recipe.judge, judges, tokens, self.home)
+        n = self._count(step, prompts)
+        orders = len(orders_of(recipe))
+        return estimate(n, principles, orders, recipe.judge, judges, tokens, self.home, recipe.mode) if n else None
 
+    def _pairs(self, step: Step) -> list[Pair] | None:
+        """The pairs that the step will judge, where they are known already."""
+        if step.asset == "judge_agreement":
+            labelled = self.project.labelled_pairs()
+            files = labelled_for(str(step.cell.constitution), labelled, self.project.root / "labels")
+            return list({pair.pair_id: pair for rows in files.values() for pair in map(pair_of, rows)}.values())
+        if step.asset == "judgments":
+            return self._candidates(step.cell)
+        return self._duels(step.cell) if step.asset == "head_to_head" else None
 
-def _pairs(step: Step, project: Project, prompts: pd.DataFrame) -> int:
-    """Pairs that the step's judge compares; 0 for a step that asks no judge."""
-    if step.asset == "judge_agreement":
-        folder = project.root / "labels"
-        labelled = [spec for spec in project.labelled_pairs().values() if step.cell.constitution in spec.constitutions]
-        return sum(len(read_labelled(spec, folder)) for spec in labelled)
-    if step.asset == "head_to_head":
-        return ARM_PAIRS * int((prompts["split"] == "eval").sum())
-    if step.asset == "judgments":
-        generation = project.recipe("generation", step.cell.model)
+    def _candidates(self, cell: Cell) -> list[Pair] | None:
+        model = Cell(cell.model)
+        if not self._ready(("prompts", Cell()), ("completions", model), ("revisions", cell)):
+            return None
+        prompts = self.warehouse.read("prompts")
+        candidates = pd.concat(
+            [self.warehouse.read("completions", model), self.warehouse.read("revisions", cell)], ignore_index=True
+        )
+        return candidate_pairs(prompts[prompts["split"] == "train"], candidates)
+
+    def _duels(self, cell: Cell) -> list[Pair] | None:
+        from rlaif_dagster.evaluation.duels import Duel
+        from rlaif_dagster.evaluation.head_to_head import meetings
+
+        parts = [(arm, Cell(cell.model) if arm == "base" else cell) for arm in ARMS]
+        if any((f"{arm}_responses", own) in self.planned for arm, own in parts) or not all(
+            self.warehouse.has("responses", own, arm) for arm, own in parts
+        ):
+            return None
+        if not self._ready(("prompts", Cell())):
+            return None
+        prompts = self.warehouse.read("prompts")
+        asked = prompts[prompts["split"] == "eval"]
+        questions = dict(zip(asked["prompt_id"], asked["text"], strict=True))
+        responses = pd.concat([self.warehouse.read("responses", own, arm) for arm, own in parts], ignore_index=True)
+        greedy = responses[(responses["decoding"] == "greedy") & responses["prompt_id"].isin(list(questions))]
+        duels = [
+            Duel(prompt_id, questions[prompt_id], a, b)
+            for place, second in enumerate(ARMS)
+            for first in ARMS[place + 1 :]
+            for prompt_id, a, b in meetings(greedy, first, second)
+        ]
+        return list({duel.pair.pair_id: duel.pair for duel in duels if not duel.identical}.values())
+
+    def _ready(self, *tables: tuple[str, Cell]) -> bool:
+        """Whether these tables are there and no step of the plan so far makes them anew."""
+        return all(self.warehouse.has(name, cell) and (name, cell) not in self.planned for name, cell in tables)
+
+    def _count(self, step: Step, prompts: pd.DataFrame) -> int:
+        """Pairs that the step will judge at most, where they are not known yet."""
+        if step.asset == "head_to_head":
+            return ARM_PAIRS * int((prompts["split"] == "eval").sum())
+        generation = self.project.recipe("generation", step.cell.model)
         candidates = generation.completions.samples + generation.revisions.samples
         return int((prompts["split"] == "train").sum()) * candidates * (candidates - 1) // 2
-    return 0
 
-
-def _prompts(project: Project, home: Home) -> pd.DataFrame:
-    """The prompts as they will be: from the files, or, where a source is on the hub, as they were made last."""
-    warehouse, sources = Warehouse(home.warehouse), project.prompt_sources()
-    if any(source.hub for source in sources.sources):
-        return warehouse.read("prompts") if warehouse.has("prompts") else pd.DataFrame({"split": [], "text": []})
-    return read_prompts(sources, project.root / "prompts")
+    def _prompts(self) -> pd.DataFrame:
+        """The prompts as they will be: from the files, or, where a source is on the hub, as they were made last."""
+        sources = self.project.prompt_sources()
+        if any(source.hub for source in sources.sources):
+            made = self.warehouse.has("prompts")
+            return self.warehouse.read("prompts") if made else pd.DataFrame({"split": [], "text": []})
+        return read_prompts(sources, self.project.root / "prompts")
 
 
 def _tokens(prompts: pd.DataFrame) -> float:
     """Tokens of a prompt, about, in the mean."""
-    return float(prompts["text"].str.split().str.len().mean()) * WORDS_TO_TOKENS
+    return float(prompts["text"].str.split().str.len().mean()) * WORDS_TO_TOKENS if len(prompts) else 0.0

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlaif_dagster.hashing import content_hash
-from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, TEMPLATE_VERSION
-from rlaif_dagster.spec.judge import LikelihoodJudge
+from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, Template
+from rlaif_dagster.spec.judge import ApiJudge, JudgeSpec, LikelihoodJudge
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Cell
 
-TEMPLATES = {"likelihood": LIKELIHOOD_VERSION, "api": TEMPLATE_VERSION}
+if TYPE_CHECKING:
+    from rlaif_dagster.judging.verdicts import Mode
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,19 @@ def judge_meaning(project: Project, name: str) -> dict[str, Any]:
     """A judge, its panel's members, the models that a likelihood judge reads with, and how each kind is asked."""
     judges = project.judges(name)
     models = {judge.model for judge in judges.values() if isinstance(judge, LikelihoodJudge)}
+    mode = project.recipe("judging").mode
     return {
         "judges": {key: judge.meaning() for key, judge in judges.items()},
         "models": {model: project.model(model).meaning() for model in sorted(models)},
-        "templates": {judge.kind: TEMPLATES[judge.kind] for judge in judges.values() if judge.kind in TEMPLATES},
+        "asked": {key: _wording(judge, mode) for key, judge in judges.items()},
     }
+
+
+def _wording(judge: JudgeSpec, mode: Mode) -> str | None:
+    """Version of how the judge is asked; a panel's members are asked each in its way."""
+    if isinstance(judge, LikelihoodJudge):
+        return LIKELIHOOD_VERSION
+    return Template(judge.reasoning, joint=mode == "joint").version if isinstance(judge, ApiJudge) else None
 
 
 def _judge_spec(project: Project, cell: Cell) -> Any:

@@ -11,6 +11,7 @@ from rlaif_dagster.cli import (
     compare,
     doctor,
     export,
+    judge,
     lineage,
     models,
     plan,
@@ -36,6 +37,7 @@ STUDY, RESULTS, POLICIES, MACHINE = "The study", "Its results", "Its policies", 
 app.command("plan", rich_help_panel=STUDY)(plan.plan)
 app.command("up", rich_help_panel=STUDY)(up.up)
 app.command("status", rich_help_panel=STUDY)(status.status)
+app.command("judge", rich_help_panel=STUDY)(judge.judge)
 app.command("ui", rich_help_panel=STUDY)(ui.ui)
 app.command("report", rich_help_panel=RESULTS)(report.report)
 app.command("sql", rich_help_panel=RESULTS)(sql.sql)

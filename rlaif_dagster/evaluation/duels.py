@@ -54,7 +54,12 @@ def win_probabilities(
     if not pairs:
         return [0.5] * len(duels)
     judgments = judge.judge(
-        list(pairs.values()), constitution, orders_of(recipe), budget_usd=recipe.budget_usd, progress=progress
+        list(pairs.values()),
+        constitution,
+        orders_of(recipe),
+        mode=recipe.mode,
+        budget_usd=recipe.budget_usd,
+        progress=progress,
     )
     known = preferences(judgments, constitution)
     p_first = dict(zip(known["pair_id"], known["p_a"], strict=True))

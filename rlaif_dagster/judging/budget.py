@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass
 class Budget:
-    """US dollars of one run; None is without limit. Requests in flight count with the most that they can cost."""
+    """US dollars of one run; None is without limit. Requests in flight count with the most that they can cost, and so do
+    those that ended without an answer but may have been billed (`unsure`): a timeout says nothing about the price."""
 
     limit: float | None
     spent: float = 0.0
-    exhausted: bool = False
-    _reserved: float = 0.0
-    _in_flight: int = 0
-    _settled: asyncio.Condition = field(default_factory=asyncio.Condition)
+    unsure: float = 0.0
+    reserved: float = 0.0
 
-    async def reserve(self, most: float) -> bool:
-        """Whether a request that can cost `most` may start; waits while requests in flight may yet come out cheaper.
-        Once one may not, none may."""
-        async with self._settled:
-            while not self.exhausted and not self._fits(most):
-                if self._in_flight == 0:
-                    self.exhausted = True
-                else:
-                    await self._settled.wait()
-            if self.exhausted:
-                self._settled.notify_all()
-                return False
-            self._reserved += most
-            self._in_flight += 1
-            return True
+    def fits(self, most: float) -> bool:
+        """Whether a request that can cost `most` may start."""
+        return self.limit is None or self.spent + self.unsure + self.reserved + most <= self.limit * (1 + 1e-9)
 
-    async def settle(self, most: float, cost: float) -> None:
-        """A request that had reserved `most` ended, and cost `cost`."""
-        async with self._settled:
-            self.spent += cost
-            self._reserved -= most
-            self._in_flight -= 1
-            self._settled.notify_all()
+    def reserve(self, most: float) -> None:
+        """A request that can cost `most` starts."""
+        self.reserved += most
 
-    def _fits(self, most: float) -> bool:
-        return self.limit is None or self.spent + self._reserved + most <= self.limit * (1 + 1e-9)
+    def settle(self, most: float, cost: float, *, unsure: bool = False) -> None:
+        """A request that had reserved `most` ended and cost `cost`; `unsure` whether it cost as much as `most`."""
+        self.reserved -= most
+        self.spent += cost
+        self.unsure += most if unsure else 0.0

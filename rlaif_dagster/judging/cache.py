@@ -4,6 +4,8 @@ One SQLite file under RLAIF_HOME/cache. Its key covers all that the judge was gi
 itself alone. What is stored is what the judge *said*, never what was read out of it: parsing happens after reading from
 here, and a better parser costs nothing. In write-ahead mode several processes read and write at once; a commit survives
 the kill of its process.
+
+Beside the answers stands the ledger (`judging.ledger`): an answer and its price are committed together.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from rlaif_dagster.home import Home
+from rlaif_dagster.judging.ledger import LEDGER_SCHEMA, Entry, book
 
 BUSY_SECONDS = 60  # how long a write waits for another process's write
 _LOOKUP = 500  # keys a query; SQLite bounds the variables of a statement
@@ -27,14 +30,16 @@ CREATE TABLE IF NOT EXISTS answers (
     tokens_in INTEGER NOT NULL,
     tokens_out INTEGER NOT NULL,
     cost_usd REAL NOT NULL,
-    latency_ms REAL NOT NULL
+    latency_ms REAL NOT NULL,
+    logprobs TEXT
 ) WITHOUT ROWID
 """
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a judge said, and what it took: `finish` is the provider's reason for stopping."""
+    """What a judge said, and what it took: `finish` is the provider's reason for stopping, `logprobs` JSON of its tokens'
+    log-probabilities where they were asked for and given (`judging.soft` reads them)."""
 
     text: str
     finish: str
@@ -42,6 +47,10 @@ class Answer:
     tokens_out: int
     cost_usd: float
     latency_ms: float
+    logprobs: str | None = None
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Answer))
 
 
 class AnswerCache:
@@ -57,16 +66,21 @@ class AnswerCache:
         for start in range(0, len(wanted), _LOOKUP):
             part = wanted[start : start + _LOOKUP]
             places = ",".join("?" * len(part))
-            rows = self._connection.execute(f"SELECT * FROM answers WHERE key IN ({places})", part)
+            rows = self._connection.execute(f"SELECT key, {_COLUMNS} FROM answers WHERE key IN ({places})", part)
             found.update({key: Answer(*values) for key, *values in rows})
         return found
 
-    def put(self, answers: Mapping[str, Answer]) -> None:
-        """Keep the answers, in one transaction. Of two answers to one key the first stays, so that every process that
-        asks afterwards reads the same."""
+    def put(self, answers: Mapping[str, Answer], entry: Entry | None = None) -> None:
+        """Keep the answers, and book what they took, in one transaction. Of two answers to one key the first stays, so
+        that every process that asks afterwards reads the same; both were paid for and are booked."""
         rows = [(key, *astuple(answer)) for key, answer in answers.items()]
         with self._connection:
-            self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._connection.executemany(
+                f"INSERT OR IGNORE INTO answers (key, {_COLUMNS}) VALUES ({', '.join('?' * (1 + len(fields(Answer))))})",
+                rows,
+            )
+            if entry is not None:
+                book(self._connection, entry)
 
 
 def cache_path(home: Home) -> Path:
@@ -81,7 +95,40 @@ def open_cache(path: Path) -> Iterator[AnswerCache]:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(_SCHEMA)
+        _prepare(connection)
         yield AnswerCache(connection)
     finally:
         connection.close()
+
+
+def known_keys(path: Path, keys: Iterable[str]) -> set[str]:
+    """Which keys the cache in this file has answers to; nothing is written, and no file is made."""
+    if not path.exists():
+        return set()
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+    try:
+        wanted = list(dict.fromkeys(keys))
+        found: set[str] = set()
+        for start in range(0, len(wanted), _LOOKUP):
+            part = wanted[start : start + _LOOKUP]
+            rows = connection.execute(f"SELECT key FROM answers WHERE key IN ({','.join('?' * len(part))})", part)
+            found.update(key for (key,) in rows)
+        return found
+    finally:
+        connection.close()
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Tables and columns that are not there yet; a file of an older release keeps its answers, and their price."""
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(answers)")}
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_SCHEMA)
+        if columns and "logprobs" not in columns:
+            connection.execute("ALTER TABLE answers ADD COLUMN logprobs TEXT")
+        new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
+        connection.execute(LEDGER_SCHEMA)
+        if new:
+            (paid,) = connection.execute("SELECT sum(cost_usd) FROM answers").fetchone()
+            if paid:
+                book(connection, Entry("", "answered", requests=0, cost_usd=paid), process="before the ledger")

@@ -44,6 +44,11 @@ def judge_candidates(
     """
     pairs = candidate_pairs(prompts, candidates)
     verdicts = judge.judge(
-        pairs, constitution, orders_of(recipe), budget_usd=recipe.budget_usd, progress=f"{judge.name}: candidates"
+        pairs,
+        constitution,
+        orders_of(recipe),
+        mode=recipe.mode,
+        budget_usd=recipe.budget_usd,
+        progress=f"{judge.name}: candidates",
     )
     return with_ties(verdicts, recipe.tie_margin)

@@ -1,25 +1,126 @@
-"""What judging has cost so far: the prices of all answers in the judge's cache, in the order in which they were paid.
+"""What was asked of providers and what came of it: requests by outcome, tokens, seconds and US dollars.
 
-The cache is the one place through which every paid answer goes, whichever step asked and however the step ended, so a
-budget is held against it.
+One row a process, endpoint and outcome, in the same file and the same transaction as the answers. A budget is held against
+what the own process spent: another one that judges at the same time spends its own. Answers of the past give the plan its
+measures: tokens a character, tokens and seconds a reply.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
 
 from rlaif_dagster.home import Home
-from rlaif_dagster.judging.cache import cache_path
+
+PROCESS = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+ANSWERED = "answered"
+
+LEDGER_SCHEMA = """
+CREATE TABLE IF NOT EXISTS ledger (
+    process TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    cost_usd REAL NOT NULL,
+    tokens_in INTEGER NOT NULL,
+    tokens_out INTEGER NOT NULL,
+    characters INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (process, endpoint, outcome)
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Requests to one endpoint (a model and who serves it) with one outcome: `answered`, or why no answer came.
+    `characters` are those that were sent."""
+
+    endpoint: str
+    outcome: str
+    requests: int = 1
+    cost_usd: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    characters: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the answers of an endpoint took in the mean."""
+
+    answers: int
+    tokens_per_character: float
+    tokens_out: float
+    seconds: float
+
+
+def book(connection: sqlite3.Connection, entry: Entry, process: str = PROCESS) -> None:
+    """Add an entry to its row, within the caller's transaction."""
+    connection.execute(
+        "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "requests = requests + excluded.requests, cost_usd = cost_usd + excluded.cost_usd, "
+        "tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out, "
+        "characters = characters + excluded.characters, seconds = seconds + excluded.seconds",
+        (
+            process, entry.endpoint, entry.outcome, entry.requests, entry.cost_usd, entry.tokens_in, entry.tokens_out,
+            entry.characters, entry.seconds,
+        ),
+    )  # fmt: skip
 
 
 def spent_usd(home: Home) -> float:
-    """US dollars paid for all answers under this home; 0 where no judge was ever asked."""
-    path = cache_path(home)
+    """US dollars that this process paid for answers."""
+    ((total,),) = _query(home, "SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE process = ?", PROCESS) or [(0.0,)]
+    return float(total)
+
+
+def total_usd(home: Home) -> float:
+    """US dollars paid for all answers under this home, by whatever process."""
+    ((total,),) = _query(home, "SELECT coalesce(sum(cost_usd), 0) FROM ledger") or [(0.0,)]
+    return float(total)
+
+
+def outcomes(home: Home) -> dict[str, int]:
+    """This process's requests by outcome."""
+    sql = "SELECT outcome, sum(requests) FROM ledger WHERE process = ? GROUP BY outcome ORDER BY outcome"
+    return {str(outcome): int(requests) for outcome, requests in _query(home, sql, PROCESS)}
+
+
+def outcomes_since(home: Home, before: Mapping[str, int]) -> dict[str, int]:
+    """This process's requests by outcome beyond those of an earlier look."""
+    return {kind: n - before.get(kind, 0) for kind, n in outcomes(home).items() if n > before.get(kind, 0)}
+
+
+def measured(home: Home, endpoint: str) -> Measured | None:
+    """What answers of this endpoint took; None before the first one."""
+    sql = (
+        "SELECT sum(requests), sum(tokens_in), sum(tokens_out), sum(characters), sum(seconds) FROM ledger "
+        "WHERE endpoint = ? AND outcome = ?"
+    )
+    for answers, tokens_in, tokens_out, characters, seconds in _query(home, sql, endpoint, ANSWERED):
+        if answers and tokens_in and characters:
+            return Measured(int(answers), tokens_in / characters, tokens_out / answers, seconds / answers)
+    return None
+
+
+def _query(home: Home, sql: str, *values: str) -> list[tuple[float, ...]]:
+    """The rows of a query on the ledger; none where there is no ledger."""
+    path: Path = home.cache / "judgments.sqlite"
     if not path.exists():
-        return 0.0
+        return []
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        (total,) = connection.execute("SELECT coalesce(sum(cost_usd), 0) FROM answers").fetchone()
+        return connection.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return []
+        raise
     finally:
         connection.close()
-    return float(total)

@@ -22,18 +22,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.cache import Answer, AnswerCache, cache_path, open_cache
+from rlaif_dagster.judging.questions import Question as Asked
+from rlaif_dagster.judging.questions import judged_by
 from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, PRINCIPLE
-from rlaif_dagster.judging.verdicts import Judgment, Order, Pair, judgments_frame, verdict_of
+from rlaif_dagster.judging.verdicts import Judgment, Mode, Order, Pair, judgments_frame, verdict_of
 from rlaif_dagster.language.base_model import LanguageModel, load
 from rlaif_dagster.language.scoring import score
 from rlaif_dagster.spec.constitution import Constitution, Exemplar
@@ -53,18 +57,31 @@ class Condition:
     exemplars: tuple[Exemplar, ...] = ()
 
     def context(self, lm: LanguageModel, prompt: str) -> list[int]:
-        """Token ids up to where the answer begins. The model file's own system message, where it has one, stays in
-        front; without a principle it is all there is (the template's default, where the file has none)."""
-        system = None
-        if self.principle is not None:
-            own = [lm.spec.system_prompt] if lm.spec.system_prompt else []
-            system = "\n\n".join([*own, PRINCIPLE.format(principle=self.principle.strip())])
-        turns = [
+        """Token ids up to where the answer begins."""
+        return lm.prompt_ids(lm.chat(prompt, system=self.system(lm.spec), history=self.turns))
+
+    def messages(self, model: ModelSpec, prompt: str) -> list[dict[str, str]]:
+        """The same as messages, before the model's template writes them."""
+        system = self.system(model) or model.system_prompt
+        first = [{"role": "system", "content": system}] if system else []
+        return [*first, *self.turns, {"role": "user", "content": prompt}]
+
+    def system(self, model: ModelSpec) -> str | None:
+        """The system message. The model file's own, where it has one, stays in front; without a principle it is all there
+        is (the template's default, where the file has none)."""
+        if self.principle is None:
+            return None
+        own = [model.system_prompt] if model.system_prompt else []
+        return "\n\n".join([*own, PRINCIPLE.format(principle=self.principle.strip())])
+
+    @property
+    def turns(self) -> tuple[dict[str, str], ...]:
+        """The exemplars as earlier turns."""
+        return tuple(
             {"role": role, "content": text}
             for exemplar in self.exemplars
             for role, text in (("user", exemplar.prompt), ("assistant", exemplar.response))
-        ]
-        return lm.prompt_ids(lm.chat(prompt, system=system, history=tuple(turns)))
+        )
 
 
 @dataclass(frozen=True)
@@ -99,47 +116,77 @@ class LikelihoodJudge:
         constitution: Constitution,
         orders: Sequence[Order],
         *,
+        mode: Mode = "per_principle",
         budget_usd: float | None = None,
         progress: str | None = None,
     ) -> pd.DataFrame:
         """The table judgments, one row a pair and principle, order "none". `orders` and `budget_usd` do not apply:
-        answers are scored one by one, and scoring is free."""
+        answers are scored one by one, and scoring is free. Raises UserError in mode joint: a likelihood under all
+        principles at once would say nothing of any of them."""
+        if mode == "joint":
+            raise UserError(
+                f"judge {self.name} measures one principle at a time; data/recipes/judging.yaml: field 'mode': found "
+                "'joint', allowed: per_principle, sampled"
+            )
         plain = Condition()
-        exemplars = constitution.exemplars[: self.spec.exemplars]
-        conditions = {p.id: Condition(p.text, exemplars) for p in constitution.principles}
-        answers = sorted({(pair.prompt, text) for pair in pairs for text in (pair.a, pair.b)})
-        questions = [(condition, *answer) for condition in (plain, *conditions.values()) for answer in answers]
+        conditions = self.conditions(constitution)
+        judged = [(pair, principle.id) for pair in pairs for principle in judged_by(pair, constitution, mode)]
         with open_cache(self.cache) as cache:
-            found, known = self._likelihoods(questions, cache, progress)
+            found, known = self._likelihoods(questions_of(judged, conditions), cache, progress)
 
         rows = []
-        for pair in pairs:
-            for principle_id, condition in conditions.items():
-                asked = [[(c, pair.prompt, text) for c in (condition, plain)] for text in (pair.a, pair.b)]
-                (with_a, plain_a), (with_b, plain_b) = ([found[question] for question in both] for both in asked)
-                score_a, score_b = self._score(with_a, plain_a), self._score(with_b, plain_b)
-                p_a = sigmoid((score_a - score_b) / self.spec.temperature)
-                rows.append(
-                    Judgment(
-                        pair.pair_id,
-                        pair.prompt_id,
-                        pair.a_id,
-                        pair.b_id,
-                        principle_id,
-                        "none",
-                        verdict_of(p_a),
-                        p_a,
-                        json.dumps({"score_a": score_a, "score_b": score_b}),
-                        self.name,
-                        self.template_version,
-                        tokens_in=sum(part.read for part in (with_a, plain_a, with_b, plain_b)),
-                        tokens_out=0,
-                        cost_usd=0.0,
-                        latency_ms=0.0,
-                        cached=all(question in known for both in asked for question in both),
-                    )
+        for pair, principle_id in judged:
+            condition = conditions[principle_id]
+            asked = [[(c, pair.prompt, text) for c in (condition, plain)] for text in (pair.a, pair.b)]
+            (with_a, plain_a), (with_b, plain_b) = ([found[question] for question in both] for both in asked)
+            score_a, score_b = self._score(with_a, plain_a), self._score(with_b, plain_b)
+            p_a = sigmoid((score_a - score_b) / self.spec.temperature)
+            rows.append(
+                Judgment(
+                    pair.pair_id,
+                    pair.prompt_id,
+                    pair.a_id,
+                    pair.b_id,
+                    principle_id,
+                    "none",
+                    verdict_of(p_a),
+                    p_a,
+                    json.dumps({"score_a": score_a, "score_b": score_b}),
+                    self.name,
+                    self.template_version,
+                    tokens_in=sum(part.read for part in (with_a, plain_a, with_b, plain_b)),
+                    tokens_out=0,
+                    cost_usd=0.0,
+                    latency_ms=0.0,
+                    cached=all(question in known for both in asked for question in both),
                 )
+            )
         return judgments_frame(rows)
+
+    def requests(
+        self, pairs: Sequence[Pair], constitution: Constitution, orders: Sequence[Order], mode: Mode = "per_principle"
+    ) -> list[tuple[Asked, dict[str, Any]]]:
+        """What is read for each pair and principle: the messages before the answer, with the principle and without. Loads
+        nothing."""
+        conditions = self.conditions(constitution)
+        return [
+            (
+                Asked(pair, (principle,), "none"),
+                {
+                    "model": self.spec.model,
+                    "messages": conditions[principle.id].messages(self.model, pair.prompt),
+                    "against": Condition().messages(self.model, pair.prompt),
+                    "answers": [pair.a, pair.b],
+                },
+            )
+            for pair in pairs
+            for principle in judged_by(pair, constitution, mode)
+        ]
+
+    def conditions(self, constitution: Constitution) -> dict[str, Condition]:
+        """What answers are conditioned on, by principle."""
+        exemplars = constitution.exemplars[: self.spec.exemplars]
+        return {p.id: Condition(p.text, exemplars) for p in constitution.principles}
 
     def _score(self, given: Likelihood, plain: Likelihood) -> float:
         ratio = given.logprob - plain.logprob
@@ -170,6 +217,17 @@ class LikelihoodJudge:
                     bar.update(len(asked))
             stored.update(cache.get(keys.values()))  # of two processes' numbers the first committed ones stand
         return {question: _likelihood(stored[key]) for question, key in keys.items()}, known
+
+
+def questions_of(judged: Sequence[tuple[Pair, str]], conditions: Mapping[str, Condition]) -> list[Question]:
+    """Every answer once plainly and once under each condition that it is judged by: by condition, then in the order of
+    prompt and answer, so that neighbours share their beginnings."""
+    asked: dict[Condition, set[tuple[str, str]]] = {c: set() for c in (Condition(), *conditions.values())}
+    for pair, principle_id in judged:
+        for text in (pair.a, pair.b):
+            asked[Condition()].add((pair.prompt, text))
+            asked[conditions[principle_id]].add((pair.prompt, text))
+    return [(condition, *answer) for condition, answers in asked.items() for answer in sorted(answers)]
 
 
 def chunks(questions: Sequence[Question]) -> Iterator[list[Question]]:

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rlaif_dagster.hashing import content_hash
-from rlaif_dagster.judging.verdicts import FAILED, Judge, Judgment, Order, Pair, Verdict, judgments_frame, verdict_of
+from rlaif_dagster.judging.questions import judged_by
+from rlaif_dagster.judging.verdicts import (
+    FAILED,
+    Judge,
+    Judgment,
+    Mode,
+    Order,
+    Pair,
+    Verdict,
+    judgments_frame,
+    verdict_of,
+)
 from rlaif_dagster.spec.constitution import Constitution
 
 WORST_FIRST: tuple[Verdict, ...] = ("error", "unparseable", "refused")
@@ -36,6 +47,7 @@ class PanelJudge:
         constitution: Constitution,
         orders: Sequence[Order],
         *,
+        mode: Mode = "per_principle",
         budget_usd: float | None = None,
         progress: str | None = None,
     ) -> pd.DataFrame:
@@ -50,6 +62,7 @@ class PanelJudge:
                 pairs,
                 constitution,
                 orders,
+                mode=mode,
                 budget_usd=budget_usd,
                 progress=f"{progress}: {member.name}" if progress else None,
             )
@@ -61,7 +74,7 @@ class PanelJudge:
         judgments = [
             self._verdict(pair, principle.id, order, counted=order == seen[0], votes=votes)
             for pair in pairs
-            for principle in constitution.principles
+            for principle in judged_by(pair, constitution, mode)
             for order in seen
         ]
         return judgments_frame(judgments)

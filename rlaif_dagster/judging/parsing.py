@@ -4,6 +4,9 @@ Pure and tolerant, in this order: JSON objects (bare, fenced, or cut off after t
 (`Answer: B`), a bare letter. What is found must be unanimous: a text that says both A and B says nothing. There is no
 default. A text without a verdict is a refusal when it declines, and unparseable otherwise.
 
+An answer that is judged cannot speak for the judge. Where a text says both A and B and quotes an answer word for word,
+what it quotes is left out and the rest is read again: a verdict that stands in an answer is not the judge's.
+
 Letters name the places in which the judge was shown the answers; `in_terms_of_pair` turns them into the pair's own.
 """
 
@@ -11,12 +14,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from rlaif_dagster.judging.verdicts import P_A, Order, Verdict
 
 Said = Literal["A", "B", "tie", "refused", "unparseable"]
+
+SHORTEST_QUOTE = 12  # characters; a shorter piece of an answer may be anybody's words
 
 _KEYS = ("verdict", "answer", "winner", "preferred", "preference", "choice", "better")
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -36,15 +41,36 @@ _DECLINES = re.compile(
 )
 
 
-def parse(text: str, finish: str = "stop") -> Said:
-    """The verdict in a judge's answer. `finish` is why the provider stopped: an answer that it withheld is a refusal."""
-    text = _THINKING.sub(" ", text.replace("\u2019", "'")).strip()
-    found = list(_from_json(text)) or [_value(match) for match in _CUT_JSON.findall(text)]
-    if not found:
-        found = [_value(match) for match in _BRACKETS.findall(text)] or _from_words(text)
-    if found:
-        return found[0] if len(set(found)) == 1 else "unparseable"
-    return "refused" if finish in {"content_filter", "refusal"} or _DECLINES.search(text) else "unparseable"
+def parse(text: str, finish: str = "stop", shown: Sequence[str] = ()) -> Said:
+    """The verdict in a judge's answer. `finish` is why the provider stopped: an answer that it withheld is a refusal.
+    `shown` are the texts that were judged."""
+    text = _readable(text)
+    found = _verdicts(text)
+    if len(set(found)) > 1:
+        found = _verdicts(without_quotes(text, shown)) or found
+    return _agreed(found, text, finish)
+
+
+def parse_joint(text: str, names: Sequence[str], finish: str = "stop", shown: Sequence[str] = ()) -> dict[str, Said]:
+    """The verdict on each principle by its name, in one answer to all; each is read by itself."""
+    text = _readable(text)
+    out: dict[str, Said] = {}
+    for name in names:
+        found = _named(text, name)
+        if len(set(found)) > 1:
+            found = _named(without_quotes(text, shown), name) or found
+        out[name] = _agreed(found, text, finish)
+    return out
+
+
+def without_quotes(text: str, shown: Sequence[str]) -> str:
+    """The text without what it repeats of the answers: whole answers, and their lines of SHORTEST_QUOTE characters or
+    more."""
+    pieces = {piece.strip() for answer in shown for piece in (answer, *answer.splitlines())}
+    for piece in sorted(pieces, key=len, reverse=True):
+        if len(piece) >= SHORTEST_QUOTE:
+            text = text.replace(piece, " ").replace(json.dumps(piece, ensure_ascii=False)[1:-1], " ")
+    return text
 
 
 def in_terms_of_pair(said: Said, order: Order) -> tuple[Verdict, float | None]:
@@ -55,6 +81,29 @@ def in_terms_of_pair(said: Said, order: Order) -> tuple[Verdict, float | None]:
         return "tie", P_A["tie"]
     verdict: Verdict = "a" if (said == "A") == (order == "ab") else "b"
     return verdict, P_A[verdict]
+
+
+def _readable(text: str) -> str:
+    return _THINKING.sub(" ", text.replace("\u2019", "'")).strip()
+
+
+def _agreed(found: Sequence[Said], text: str, finish: str) -> Said:
+    """The one verdict that was found; what is not unanimous says nothing, and no verdict may be a refusal."""
+    if found:
+        return found[0] if len(set(found)) == 1 else "unparseable"
+    return "refused" if finish in {"content_filter", "refusal"} or _DECLINES.search(text) else "unparseable"
+
+
+def _verdicts(text: str) -> list[Said]:
+    """Every verdict in the text, of the strictest form that it has."""
+    found = list(_from_json(text)) or [_value(match) for match in _CUT_JSON.findall(text)]
+    return found or [_value(match) for match in _BRACKETS.findall(text)] or _from_words(text)
+
+
+def _named(text: str, name: str) -> list[Said]:
+    """Every verdict on one principle: the value of its name in any JSON object of the text, cut off or not."""
+    pattern = rf'"{re.escape(name)}"\s*:\s*"([^"\n]{{1,40}})"'
+    return [_value(match) for match in re.findall(pattern, text, re.IGNORECASE)]
 
 
 def _from_json(text: str) -> Iterable[Said]:

@@ -6,18 +6,20 @@ What an error says is rewritten before anyone sees it: one short line without an
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.cache import Answer
 from rlaif_dagster.judging.prices import Price, price_of
-from rlaif_dagster.judging.retry import Unavailable, retry_after
+from rlaif_dagster.judging.retry import OVERLOADED, RATE_LIMITED, Unavailable, retry_after
 from rlaif_dagster.judging.template import Message
 from rlaif_dagster.spec.judge import ApiJudge
 
@@ -43,8 +45,13 @@ class Provider:
     api_key: str | None
     price: Price | None
 
-    async def ask(self, messages: list[Message]) -> Answer:
-        """One request, without retries.
+    @property
+    def endpoint(self) -> str:
+        """Who answers, as the ledger calls it."""
+        return endpoint_of(self.spec)
+
+    async def ask(self, messages: list[Message], extra: Mapping[str, Any] | None = None) -> Answer:
+        """One request, without retries; `extra` goes beside the judge's own parameters.
 
         Raises Unavailable for what may pass (429, 5xx, timeouts, lost connections, bodies that are no answer), Rejected
         for what will not, and UserError for what concerns every request: a key or a model that the provider does not
@@ -52,50 +59,61 @@ class Provider:
         """
         from openai import OpenAIError
 
-        spec, start = self.spec, time.monotonic()
+        start = time.monotonic()
         try:
             response = await self.litellm.acompletion(
-                model=spec.model,
-                messages=messages,
-                temperature=spec.temperature,
-                max_tokens=spec.max_tokens,
-                timeout=spec.timeout,
-                api_base=spec.api_base,
+                **request_of(self.spec, messages, extra),
+                timeout=self.spec.timeout,
                 api_key=self.api_key,
                 num_retries=0,
                 max_retries=0,
-                **spec.parameters,
             )
         except self.litellm.exceptions.ContentPolicyViolationError:
             return Answer("", "content_filter", 0, 0, 0.0, 1000 * (time.monotonic() - start))
         except OpenAIError as error:
             trouble = self._explained(error)
         else:
-            return self._answer(response, 1000 * (time.monotonic() - start))
+            return self.answer(response, 1000 * (time.monotonic() - start))
         raise trouble  # outside the handler: litellm's own error, with what it knows of the request, is not even its context
 
-    def _answer(self, response: Any, latency_ms: float) -> Answer:
+    def answer(self, response: Any, latency_ms: float) -> Answer:
+        """What a chat completion says, in litellm's form. Raises Unavailable when there is nothing in it."""
         if not response.choices:
-            raise Unavailable("the response holds no answer")
+            raise Unavailable("the response holds no answer", kind="empty", billed=True)
         choice, usage = response.choices[0], getattr(response, "usage", None)
         declined = (getattr(choice.message, "provider_specific_fields", None) or {}).get("refusal")
         tokens_in = int(getattr(usage, "prompt_tokens", None) or 0)
         tokens_out = int(getattr(usage, "completion_tokens", None) or 0)
-        text = declined or choice.message.content or ""
         return Answer(
-            text=text.replace(self.api_key, "***") if self.api_key and self.api_key != NO_KEY else text,
+            text=self._clean(declined or choice.message.content or ""),
             finish="refusal" if declined else choice.finish_reason or "",
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             cost_usd=self._cost(response, tokens_in, tokens_out),
             latency_ms=latency_ms,
+            logprobs=self._logprobs(choice),
         )
+
+    def _clean(self, text: str) -> str:
+        """The text without the key: a server may echo what it was sent."""
+        return text.replace(self.api_key, "***") if self.api_key and self.api_key != NO_KEY else text
+
+    def _logprobs(self, choice: Any) -> str | None:
+        """The tokens' log-probabilities as JSON: [token, log-probability, [[alternative, log-probability], ...]] each."""
+        content = getattr(getattr(choice, "logprobs", None), "content", None)
+        if not content or not self.spec.soft_labels:
+            return None
+        tokens = [
+            [one.token, one.logprob, [[other.token, other.logprob] for other in one.top_logprobs or []]]
+            for one in content
+        ]
+        return self._clean(json.dumps(tokens, ensure_ascii=False))
 
     def _cost(self, response: Any, tokens_in: int, tokens_out: int) -> float:
         """US dollars: the judge file's price, or litellm's, which knows what a provider takes off for a cached prompt."""
         if self.price is None:
             return 0.0
-        if self.spec.usd_per_million_input is not None:
+        if self.spec.usd_per_million_input is not None or self.spec.batch:
             return self.price.of(tokens_in, tokens_out)
         cost = response._hidden_params.get("response_cost")
         return self.price.of(tokens_in, tokens_out) if cost is None else float(cost)
@@ -115,19 +133,94 @@ class Provider:
                 f"judge {self.judge}: {line}; check fields 'model' and 'api_base' of data/judges/{self.judge}.yaml"
             )
         if status is None or status in {408, 409, 429} or status >= 500:
-            return Unavailable(line, retry_after(_headers(error)))
+            kind = kind_of(error, status)
+            billed = kind in {"timeout", "unreadable", "empty"}
+            return Unavailable(line, retry_after(_headers(error)), kind, billed=billed)
         return Rejected(line)
 
 
+def request_of(spec: ApiJudge, messages: list[Message], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All that litellm is given to send, but for the key."""
+    return {
+        "model": spec.model,
+        "messages": with_cache_control(messages) if needs_cache_control(spec.model) else messages,
+        "temperature": spec.temperature,
+        "max_tokens": spec.max_tokens,
+        **({"api_base": spec.api_base} if spec.api_base else {}),
+        **spec.parameters,
+        **(extra or {}),
+    }
+
+
+def needs_cache_control(model: str) -> bool:
+    """Whether the provider caches a prompt's beginning only where it is told to: Anthropic's models, by whatever cloud.
+    Others do it by themselves."""
+    return "claude" in model and not model.startswith("openai/")
+
+
+def with_cache_control(messages: list[Message]) -> list[Message]:
+    """The messages with the end of the constant part (the system message) marked for the provider's prompt cache."""
+    return [
+        {
+            "role": "system",
+            "content": [{"type": "text", "text": message["content"], "cache_control": {"type": "ephemeral"}}],
+        }
+        if message["role"] == "system"
+        else message
+        for message in messages
+    ]
+
+
+def endpoint_of(spec: ApiJudge) -> str:
+    """A model and who serves it, in a word that holds no address of the user's."""
+    return f"{spec.model}@{spec.server or content_hash(spec.api_base)[:8]}" if spec.api_base else spec.model
+
+
+def kind_of(error: BaseException, status: int | None) -> str:
+    """What went wrong, in a word: rate_limited, overloaded, timeout, connection (lost or refused), empty or unreadable
+    (a body that is no answer), server_error. litellm folds most of them into one; what it was raised from tells."""
+    causes = list(chain(error))
+    for cause in causes:
+        if isinstance(cause, json.JSONDecodeError):
+            return "unreadable" if cause.doc.strip() else "empty"
+    if status == 429:
+        return RATE_LIMITED
+    if status in {503, 529}:
+        return OVERLOADED
+    names = [type(cause).__name__ for cause in causes]
+    if status == 408 or any("Timeout" in name for name in names):
+        return "timeout"
+    if any(isinstance(cause, OSError) for cause in causes) or any(
+        name in {"APIConnectionError", "ConnectError", "RemoteProtocolError", "ReadError", "ClientPayloadError"}
+        for name in names
+    ):
+        return "connection"
+    return "server_error"
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, the latest first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def connect(judge: str, spec: ApiJudge) -> Provider:
-    """A provider ready to be asked; UserError when the environment lacks the judge's key."""
+    """A provider ready to be asked; UserError when the environment lacks the judge's key, and for soft labels from one
+    that gives none."""
     if spec.api_key_env:
         key = os.environ.get(spec.api_key_env)
         if not key:
             raise UserError(f"judge {judge}: the environment variable {spec.api_key_env} is not set; put the key there")
     else:
         key = NO_KEY if spec.api_base else None
-    return Provider(judge, spec, quiet_litellm(), key, price_of(spec))
+    litellm = quiet_litellm()
+    if spec.soft_labels and "logprobs" not in (litellm.get_supported_openai_params(model=spec.model) or ["logprobs"]):
+        raise UserError(
+            f"data/judges/{judge}.yaml: field 'soft_labels': found true, but {spec.model} gives no log-probabilities; "
+            "allowed: false"
+        )
+    return Provider(judge, spec, litellm, key, price_of(spec))
 
 
 def quiet_litellm() -> Any:

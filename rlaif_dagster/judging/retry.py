@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 
 LONGEST = 60.0  # seconds between tries, unless the provider asks for more
 LONGEST_ASKED = 600.0  # seconds that a provider may ask for
-
-Result = TypeVar("Result")
+PATIENCE = 4  # times the tries, for a request that met a rate limit
+RATE_LIMITED, OVERLOADED = "rate_limited", "overloaded"
 
 
 class Unavailable(Exception):
-    """No answer this time. `seconds` is how long the provider asks to wait, where it does."""
+    """No answer this time. `kind` is what happened, in a word; `seconds` how long the provider asks to wait, where it
+    does; `billed` whether the request may have been paid for (it was read, and the answer was lost)."""
 
-    def __init__(self, message: str, seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, seconds: float | None = None, kind: str = "unavailable", *, billed: bool = False
+    ) -> None:
         super().__init__(message)
-        self.seconds = seconds
+        self.seconds, self.kind, self.billed = seconds, kind, billed
+
+    @property
+    def pushes_back(self) -> bool:
+        """Whether the provider said that it is asked too much, and not that something broke."""
+        return self.kind in {RATE_LIMITED, OVERLOADED}
 
 
-async def with_retries(ask: Callable[[], Awaitable[Result]], retries: int, backoff: float) -> Result:
-    """The first answer of at most `retries + 1` tries; the last Unavailable is raised."""
-    for attempt in range(retries):
-        try:
-            return await ask()
-        except Unavailable as error:
-            await asyncio.sleep(delay(attempt, error.seconds, backoff, random.random()))
-    return await ask()
+def tries(error: Unavailable, retries: int) -> int:
+    """How often a request that failed so may be asked in all. A rate limit passes: it is waited out longer."""
+    return 1 + retries * (PATIENCE if error.pushes_back else 1)
 
 
 def delay(attempt: int, asked: float | None, backoff: float, jitter: float) -> float:
     """Seconds before the next try, after try number `attempt` (from 0): between half and the whole of `backoff` doubled a
     try, at least what the provider asked for. `jitter` in 0..1 keeps clients that failed together from returning together."""
-    own = min(LONGEST, backoff * 2.0**attempt) * (0.5 + 0.5 * jitter)
+    own = min(LONGEST, backoff * 2.0 ** min(attempt, 16)) * (0.5 + 0.5 * jitter)
     return own if asked is None else min(asked, LONGEST_ASKED) + own * jitter
 
 

@@ -27,6 +27,7 @@ from rlaif_dagster.spec.constitution import Constitution
 
 Verdict = Literal["a", "b", "tie", "refused", "unparseable", "error"]
 Order = Literal["ab", "ba", "none"]
+Mode = Literal["per_principle", "joint", "sampled"]
 
 DECIDED: tuple[Verdict, ...] = ("a", "b", "tie")
 FAILED: tuple[Verdict, ...] = ("refused", "unparseable", "error")
@@ -101,12 +102,14 @@ class Judge(Protocol):
         constitution: Constitution,
         orders: Sequence[Order],
         *,
+        mode: Mode = "per_principle",
         budget_usd: float | None = None,
         progress: str | None = None,
     ) -> pd.DataFrame:
         """The table judgments: a row for every pair, principle and order, in that nesting.
 
-        `orders` are "ab" and/or "ba"; a judge that scores answers one by one answers once, with order "none".
+        `orders` are "ab" and/or "ba"; a judge that scores answers one by one answers once, with order "none". `mode` says
+        under which principles a pair is judged, and whether in one request (`judging.questions`).
         `progress` names a bar on stderr. Raises UserError when the next answer could exceed `budget_usd`; what was
         answered until then is kept, and not paid for again.
         """

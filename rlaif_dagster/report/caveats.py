@@ -9,7 +9,7 @@ import pandas as pd
 from rlaif_dagster.report.arms import POLICIES, label
 from rlaif_dagster.report.estimate import joined, percent
 from rlaif_dagster.report.evidence import Evidence, table
-from rlaif_dagster.report.sections import FAILED
+from rlaif_dagster.report.sections import FAILED, whole_files
 
 FAILED_SHARE = 0.05  # of verdicts, from which a reader is told
 SATURATED = 0.95  # adherence of SFT from which little is left for DPO and PPO to add
@@ -56,7 +56,7 @@ def _length(evidence: Evidence) -> Iterable[str]:
 
 
 def _judge(agreement: pd.DataFrame) -> Iterable[str]:
-    for row in agreement.to_dict("records"):
+    for row in whole_files(agreement).to_dict("records"):
         longest = 0.5 if pd.isna(row["longest_baseline"]) else max(0.5, row["longest_baseline"])
         if row["ci_low"] <= longest:
             yield (

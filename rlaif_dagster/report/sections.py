@@ -106,7 +106,7 @@ def category_name(category: str) -> str:
 def agreement_rows(agreement: pd.DataFrame) -> list[dict[str, str | bool]]:
     """The judge against human labels; `trusted` when its whole interval lies above the longer answer's accuracy."""
     out: list[dict[str, str | bool]] = []
-    for row in agreement.sort_values(["dataset", "judge"]).to_dict("records"):
+    for row in whole_files(agreement).sort_values(["dataset", "judge"]).to_dict("records"):
         out.append({
             "dataset": str(row["dataset"]), "judge": str(row["judge"]), "n": f"{int(row['n'])}",
             "accuracy": percent(row["accuracy"]), "interval": f"{100 * row['ci_low']:.0f} to {percent(row['ci_high'])}",
@@ -116,6 +116,11 @@ def agreement_rows(agreement: pd.DataFrame) -> list[dict[str, str | bool]]:
             "trusted": bool(row["ci_low"] > max(row["longest_baseline"] if pd.notna(row["longest_baseline"]) else 0.0, 0.5)),
         })  # fmt: skip
     return out
+
+
+def whole_files(agreement: pd.DataFrame) -> pd.DataFrame:
+    """The rows that speak of a whole file of labels, not of one of its principles or categories."""
+    return agreement[agreement["slice"] == "all"] if "slice" in agreement else agreement
 
 
 def verdict_kinds(judgments: pd.DataFrame) -> list[tuple[str, int, list[str]]]:

@@ -32,25 +32,73 @@ class ApiJudge(Spec):
     description: Annotated[str, NOT_MEANING] = ""
     model: str = Field(description="litellm's name, such as `openai/gpt-4o-mini`")
     api_base: Annotated[str | None, NOT_MEANING] = Field(
-        default=None, description="endpoint of an OpenAI-compatible server"
+        default=None,
+        description="endpoint of an OpenAI-compatible server; answers are kept by it unless `server` names the server",
+    )
+    server: Annotated[str | None, NOT_MEANING] = Field(
+        default=None,
+        min_length=1,
+        description="a name for what answers at api_base: answers are kept by it, so that another port or address asks nothing again",
     )
     api_key_env: Annotated[str | None, NOT_MEANING] = Field(
         default=None, description="environment variable holding the key"
     )
     temperature: float = Field(default=0.0, ge=0)
     max_tokens: int = Field(default=256, gt=0)
+    reasoning: Annotated[Literal["none", "brief", "long"], NOT_MEANING] = Field(
+        default="brief", description="before the verdict: none, a reason of 25 words, or one of 150 (raise max_tokens)"
+    )
+    structured: Annotated[bool | None, NOT_MEANING] = Field(
+        default=None,
+        description="make the provider keep to a JSON schema; where absent, if litellm knows that the model can",
+    )
+    soft_labels: Annotated[bool, NOT_MEANING] = Field(
+        default=False, description="read p(a) from the log-probabilities of the verdict, where the answer carries them"
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="passed on to the provider")
     timeout: Annotated[float, NOT_MEANING] = Field(default=60, gt=0, description="seconds a request")
     retries: Annotated[int, NOT_MEANING] = Field(
-        default=5, ge=0, description="on 429, 5xx and timeouts, with jittered backoff"
+        default=5,
+        ge=0,
+        description="on 5xx, timeouts and lost connections, with jittered backoff; rate limits are waited out longer",
     )
-    concurrency: Annotated[int, NOT_MEANING] = Field(default=8, gt=0, description="requests in flight")
+    concurrency: Annotated[int, NOT_MEANING] = Field(
+        default=8,
+        gt=0,
+        description="requests in flight at most; fewer while the provider turns some away",
+    )
+    requests_per_minute: Annotated[float | None, NOT_MEANING] = Field(
+        default=None, gt=0, description="the account's limit"
+    )
+    tokens_per_minute: Annotated[float | None, NOT_MEANING] = Field(
+        default=None, gt=0, description="the account's limit, read and written tokens together"
+    )
+    batch: Annotated[bool, NOT_MEANING] = Field(
+        default=False, description="use the provider's batch interface: half the price, answers within a day"
+    )
     usd_per_million_input: Annotated[float | None, NOT_MEANING] = Field(
         default=None, ge=0, description="in place of litellm's"
     )
     usd_per_million_output: Annotated[float | None, NOT_MEANING] = Field(
         default=None, ge=0, description="with the input's"
     )
+
+    def meaning(self) -> dict[str, Any]:
+        """Besides what is said to be meaning: who answers (the server's name, else its address), and how it is asked
+        where that is not the default, so that a field added later leaves the answers of older files in place."""
+        own: dict[str, Any] = {}
+        if self.server or self.api_base:
+            own["server"] = self.server or str(self.api_base).rstrip("/")
+        for name in ("reasoning", "structured", "soft_labels"):
+            if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                own[name] = value
+        return super().meaning() | own
+
+    @model_validator(mode="after")
+    def _server_has_an_address(self) -> ApiJudge:
+        if self.server and not self.api_base:
+            raise ValueError(f"server {self.server!r} names what answers at api_base, which is missing")
+        return self
 
     @model_validator(mode="after")
     def _both_prices(self) -> ApiJudge:

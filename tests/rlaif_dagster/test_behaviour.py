@@ -31,8 +31,8 @@ def test_assets_rest_on_the_behaviours_that_make_their_content() -> None:
 
 def test_how_a_judge_is_asked_is_part_of_the_judge() -> None:
     project = Project(CHECKOUT / "data")
-    assert judge_meaning(project, "likelihood")["templates"] == {"likelihood": LIKELIHOOD_VERSION}
-    assert TEMPLATE_VERSION in judge_meaning(project, "panel")["templates"].values()
+    assert judge_meaning(project, "likelihood")["asked"] == {"likelihood": LIKELIHOOD_VERSION}
+    assert TEMPLATE_VERSION in judge_meaning(project, "panel")["asked"].values()
 
 
 def test_another_wording_of_revisions_is_another_version() -> None:

@@ -38,7 +38,11 @@ EDITS = {
     "the reward recipe": (
         "recipes/reward.yaml", "max_length: 400", "max_length: 401", {"reward_model", *after("ppo"), *CONCLUSIONS},
     ),
-    "the labels": ("labels/pairs.jsonl", "No no.", "No.", {"judge_agreement", "report", "results"}),
+    # nothing is trained on an untrusted judge's verdicts: what is trained waits for its agreement, and stays if that passes
+    "the labels": (
+        "labels/pairs.jsonl", "No no.", "No.",
+        {"judge_agreement", "preference_pairs", "reward_model", *after(*POLICIES), *CONCLUSIONS},
+    ),
 }  # fmt: skip
 
 

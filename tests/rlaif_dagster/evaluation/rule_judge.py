@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from rlaif_dagster.judging.verdicts import Judgment, Order, Pair, judgments_frame, verdict_of
+from rlaif_dagster.judging.verdicts import Judgment, Mode, Order, Pair, judgments_frame, verdict_of
 from rlaif_dagster.spec.constitution import Constitution
 
 
@@ -27,6 +27,7 @@ class RuleJudge:
         constitution: Constitution,
         orders: Sequence[Order],
         *,
+        mode: Mode = "per_principle",
         budget_usd: float | None = None,
         progress: str | None = None,
     ) -> pd.DataFrame:

@@ -43,6 +43,7 @@ def api_judge(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ApiJ
             "kind": "api",
             "model": "openai/test-model",
             "api_base": url,
+            "server": "a test's",  # one server by meaning, on whatever port a test starts it again
             "api_key_env": "TEST_JUDGE_KEY",
             "retries": 2,
             "timeout": 5,

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 
-from rlaif_dagster.judging.retry import LONGEST, LONGEST_ASKED, Unavailable, delay, retry_after, with_retries
+from rlaif_dagster.judging.retry import LONGEST, LONGEST_ASKED, Unavailable, delay, retry_after, tries
 
 
 def test_the_wait_doubles_with_jitter_between_half_and_whole() -> None:
@@ -43,13 +42,15 @@ def test_retry_after_may_be_a_date() -> None:
     assert 85 < seconds <= 90
 
 
-def test_the_last_error_is_raised_after_all_tries() -> None:
-    tries = []
+def test_a_rate_limit_is_waited_out_longer_than_trouble() -> None:
+    assert tries(Unavailable("", kind="server_error"), 3) == 4
+    assert tries(Unavailable("", kind="rate_limited"), 3) == 13
+    assert tries(Unavailable("", kind="overloaded"), 0) == 1
 
-    async def ask() -> str:
-        tries.append(len(tries))
-        raise Unavailable(f"try {len(tries)}")
 
-    with pytest.raises(Unavailable, match="try 4"):
-        asyncio.run(with_retries(ask, 3, 0.0))
-    assert tries == [0, 1, 2, 3]
+def test_only_limits_push_back() -> None:
+    assert [Unavailable("", kind=kind).pushes_back for kind in ("rate_limited", "overloaded", "timeout")] == [
+        True,
+        True,
+        False,
+    ]

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from rlaif_dagster.judging.pace import MINUTE, Pace
+
+
+def starts(pace: Pace, seconds: float, tokens: float = 0.0) -> list[float]:
+    """When requests start that take no time, over so many seconds."""
+    now, times = 0.0, []
+    while now < seconds:
+        pause = pace.wait(now)
+        assert pause is not None
+        if pause > 0:
+            now += pause
+            continue
+        pace.start(now, tokens)
+        pace.answered(tokens, tokens)
+        times.append(now)
+    return times
+
+
+def test_without_limits_only_concurrency_counts() -> None:
+    pace = Pace(2)
+    for _ in range(2):
+        assert pace.wait(0.0) == 0.0
+        pace.start(0.0, 1e9)
+    assert pace.wait(0.0) is None
+    pace.answered(1, 1)
+    assert pace.wait(0.0) == 0.0
+
+
+@pytest.mark.parametrize(("limits", "tokens"), [((120.0, None), 0.0), ((None, 12_000.0), 100.0)])
+def test_no_minute_holds_more_than_the_limit(limits: tuple[float | None, float | None], tokens: float) -> None:
+    times = starts(Pace(8, *limits), 10 * MINUTE, tokens)
+    assert len(times) == pytest.approx(1200, abs=2)
+    fullest = max(sum(begin <= time < begin + MINUTE for time in times) for begin in times)
+    assert 118 <= fullest <= 122
+
+
+def test_the_tighter_limit_rules() -> None:
+    assert len(starts(Pace(8, 600.0, 12_000.0), 10 * MINUTE, 100.0)) == pytest.approx(1200, abs=2)
+
+
+def test_tokens_that_were_not_used_are_given_back() -> None:
+    pace = Pace(8, None, 6_000.0)
+    pace.start(0.0, 1000)
+    assert pace.wait(0.0) == pytest.approx(10.0)
+    pace.answered(1000, 100)
+    assert pace.wait(0.0) == pytest.approx(1.0)
+
+
+def test_a_push_back_counts_once_a_round_and_answers_bring_concurrency_back() -> None:
+    pace = Pace(8)
+    for _ in range(8):
+        pace.start(0.0, 0)
+    for _ in range(3):  # were in flight together: one push
+        pace.pushed_back(1.0, 0.0, None)
+    assert pace.allowed == 4
+    pace.pushed_back(3.0, 2.0, None)  # began after it: another one
+    assert pace.allowed == 2
+    pace.in_flight = 0
+    for _ in range(200):
+        pace.start(4.0, 0)
+        pace.answered(0, 0)
+    assert pace.allowed == 8
+
+
+@pytest.mark.parametrize(("every", "least", "most"), [(10, 24, 64), (2, 4, 20), (1, 1, 1)])
+def test_concurrency_follows_the_share_that_is_turned_away(every: int, least: int, most: int) -> None:
+    """Rounds of requests of which every tenth, every second or each one meets a 429."""
+    pace, asked = Pace(64), 0
+    for now in range(1, 100):
+        started = now - 0.5
+        flight = int(pace.allowed)
+        for _ in range(flight):
+            pace.start(started, 0)
+        for _ in range(flight):
+            asked += 1
+            if asked % every == 0:
+                pace.pushed_back(float(now), started, None)
+            else:
+                pace.answered(0, 0)
+    assert least <= int(pace.allowed) <= most
+
+
+def test_it_never_falls_below_one() -> None:
+    pace = Pace(2)
+    for now in range(1, 10):
+        pace.start(now - 0.5, 0)
+        pace.pushed_back(now, now - 0.5, None)
+    assert pace.wait(100.0) == 0.0
+
+
+def test_a_pause_that_the_provider_asks_for_holds_for_everyone() -> None:
+    pace = Pace(8)
+    pace.start(0.0, 0)
+    pace.pushed_back(1.0, 0.0, 5.0)
+    assert pace.wait(2.0) == pytest.approx(4.0)
+    assert pace.wait(6.0) == 0.0
