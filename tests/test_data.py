@@ -22,26 +22,27 @@ DATA = CHECKOUT / "data"
 PROJECT = Project(DATA)
 STOP = frozenset(
     [
-        "a",
-        "an",
-        "the",
-        "is",
-        "are",
-        "was",
-        "were",
-        "do",
-        "does",
-        "did",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "for",
-        "and",
-        "or",
+        *(
+            "a",
+            "an",
+            "the",
+            "is",
+            "are",
+            "was",
+            "were",
+            "do",
+            "does",
+            "did",
+            "of",
+            "to",
+            "in",
+            "on",
+            "at",
+            "for",
+            "and",
+        ),
+        *("or", "which", "what", "who", "how", "when", "why", "me", "my", "you", "your", "it"),
     ]
-    + ["which", "what", "who", "how", "when", "why", "me", "my", "you", "your", "it"]
 )
 
 
