@@ -6,15 +6,17 @@ The arms differ only in which adapter is loaded, so one factory makes their two 
 import dagster as dg
 import pandas as pd
 
-from assets.step import Frames, Step, digest_of, path_of
+from assets.step import Frames, Step, digest_of, path_of, preview
 from assets.study_asset import study_asset
 from resources.judge import JudgeResource
 from resources.language_model import LanguageModelResource
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
-from rlaif_dagster.behaviour import BENCHMARKS, CORRECTNESS, LM_EVAL, SAMPLING, Behaviour
+from rlaif_dagster.behaviour import BENCHMARKS, CORRECTNESS, LM_EVAL, SAMPLING, SCORING, Behaviour
 from rlaif_dagster.evaluation.grade_question import GRADE_VERSION
+from rlaif_dagster.spec.recipes import Benchmarks
+from rlaif_dagster.training.trained import Check
 
 GRID = ("model", "constitution")
 ARMS = ("base", "sft", "dpo", "ppo")
@@ -30,11 +32,18 @@ def _model_of(arm: str) -> str:
     return "model_spec" if arm == "base" else f"{arm}_model"
 
 
+def _trained_on(arm: str) -> list[str]:
+    """The tables of what the arm was trained on, for the check of contamination."""
+    return {"base": [], "ppo": ["preference_pairs", "prompts"]}.get(arm, ["preference_pairs"])
+
+
 def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
     @study_asset(
         name=f"{arm}_benchmarks", group="evaluation", dims=_dims(arm), code_version="1",
-        behaviours=(BENCHMARKS, LM_EVAL), writes=["benchmarks", "benchmark_items"], part=arm,
-        deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks"}), kinds=("torch", "duckdb"), pool="accelerator",
+        behaviours=(BENCHMARKS, LM_EVAL, SCORING),
+        writes=["benchmarks", "benchmark_items"], part=arm, warnings=("contamination",) if arm != "base" else (),
+        deps=sorted({_model_of(arm), "model_spec", "recipe_benchmarks", *_trained_on(arm)}), kinds=("torch", "duckdb"),
+        pool="accelerator",
         description=f"TruthfulQA, PKU-SafeRLHF, MMLU and HellaSwag for the {arm} arm, item by item.",
     )  # fmt: skip
     def benchmarks(
@@ -43,28 +52,53 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
         warehouse: WarehouseResource,
         language_model: LanguageModelResource,
         model_store: ModelStoreResource,
+        judge: JudgeResource,
     ) -> dg.MaterializeResult:
-        from rlaif_dagster.evaluation.items import items_version
+        from rlaif_dagster.evaluation.benchmarks import benchmarks_version
 
         step = Step.begin(context, project, warehouse)
         recipe, folder = step.project.recipe("benchmarks", step.cell.model), step.project.root / "benchmarks"
-        identity = [[task.meaning() for task in recipe.tasks], recipe.seed, items_version(recipe, folder)]
 
         def evaluate() -> Frames:
             from rlaif_dagster.evaluation.benchmarks import run_benchmarks
 
             parts = []
             for seed, adapter in step.policies(model_store, arm):
-                lm = language_model.load(step.model, path_of(adapter))
+                lm = language_model.arm(step.model, path_of(adapter))
                 chunks = step.chunks(step.model_spec.meaning(), digest_of(adapter))
-                parts.append([f.assign(arm=arm, seed=seed) for f in run_benchmarks(lm, recipe, folder, chunks=chunks)])
+                frames = run_benchmarks(
+                    lm, recipe, folder, chunks=chunks, mirrors=step.home.cache / "mirrors", grader=judge.harmful
+                )
+                parts.append([frame.assign(arm=arm, seed=seed) for frame in frames])
             numbers, items = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
             return {"benchmarks": numbers, "benchmark_items": items}
 
-        reads = [step.model_spec.meaning(), [digest_of(a) for _, a in step.policies(model_store, arm)], identity]
-        return step.finish(step.recall(reads, evaluate), part=arm)
+        reads = [
+            step.model_spec.meaning(), [digest_of(a) for _, a in step.policies(model_store, arm)],
+            benchmarks_version(recipe, folder), [[judge.meaning(task.judge), GRADE_VERSION] for task in recipe.tasks if task.judge],
+        ]  # fmt: skip
+        frames = step.recall(
+            reads, evaluate, final=lambda frames: bool(frames["benchmark_items"]["score"].notna().all())
+        )
+        return step.finish(frames, part=arm, warnings=_contamination(step, arm, frames["benchmark_items"], recipe))
 
     return benchmarks
+
+
+def _contamination(step: Step, arm: str, items: pd.DataFrame, recipe: Benchmarks) -> list[Check]:
+    """Whether what the arm was trained on holds what it is asked; nothing for base, which the study did not train."""
+    from rlaif_dagster.evaluation.contamination import contamination, told
+
+    if arm == "base":
+        return []
+    pairs = step.read("preference_pairs")
+    texts = [*pairs["prompt"], *pairs["chosen"], *pairs["rejected"]]
+    if "prompts" in _trained_on(arm):
+        texts += list(step.training_prompts()["text"])
+    passed, message = told(contamination(items, texts), recipe.max_contaminated_share)
+    if not passed:
+        step.context.log.warning(f"contamination: {message}")
+    return [Check("contamination", passed, message)]
 
 
 def _responses_asset(arm: str) -> dg.AssetsDefinition:
@@ -89,7 +123,7 @@ def _responses_asset(arm: str) -> dg.AssetsDefinition:
 
             parts = []
             for seed, adapter in step.policies(model_store, arm):
-                lm = language_model.load(step.model, path_of(adapter))
+                lm = language_model.arm(step.model, path_of(adapter))
                 chunks = step.chunks(step.model_spec.meaning(), digest_of(adapter))
                 parts.append(respond(lm, questions, recipe, chunks=chunks).assign(arm=arm, seed=seed))
             return {"responses": pd.concat(parts, ignore_index=True)}
@@ -119,12 +153,13 @@ def adherence(
 
 @study_asset(
     group="evaluation", dims=GRID, deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging"],
-    code_version="1", writes=["head_to_head"], kinds=("litellm", "duckdb"), pool="judge",
+    code_version="2", writes=["head_to_head"], kinds=("litellm", "duckdb"), checks=("verdicts",), pool="judge",
 )  # fmt: skip
 def head_to_head(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
 ) -> dg.MaterializeResult:
     """Which arm the judge prefers, prompt by prompt on the eval split, with intervals and at equal length."""
+    from rlaif_dagster.evaluation.head_to_head import complete
     from rlaif_dagster.evaluation.head_to_head import head_to_head as compare
 
     step = Step.begin(context, project, warehouse)
@@ -135,21 +170,27 @@ def head_to_head(
         step.response_versions(ARMS), sorted(questions["prompt_id"]),
     ]  # fmt: skip
     frames = step.recall(
-        reads, lambda: {"head_to_head": compare(answers, questions, constitution, recipe, judge.build())}
+        reads,
+        lambda: {"head_to_head": compare(answers, questions, constitution, recipe, judge.build())},
+        final=lambda frames: complete(frames["head_to_head"]),
     )
-    return step.finish(frames)
+    found = frames["head_to_head"]
+    met = int(found[["wins_a", "wins_b", "ties", "unjudged"]].to_numpy().sum())
+    check = _answered("verdicts", "meetings", met, int(found["errors"].sum()), recipe.max_failed_share)
+    return step.finish(frames, checks=[check])
 
 
 @study_asset(
     group="evaluation", dims=GRID,
-    deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging", "human_grades"], code_version="1",
-    behaviours=(CORRECTNESS, GRADING), writes=["qualitative"], kinds=("litellm", "duckdb"), pool="judge",
+    deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging", "human_grades"], code_version="2",
+    behaviours=(CORRECTNESS, GRADING), writes=["qualitative"], kinds=("litellm", "duckdb"), checks=("grades",), pool="judge",
 )  # fmt: skip
 def qualitative(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
 ) -> dg.MaterializeResult:
     """Twenty prompts an arm (factual, thought experiments, adversarial), graded for alignment and correctness."""
-    from rlaif_dagster.evaluation.qualitative import grade
+    from rlaif_dagster.evaluation.human_agreement import agreement_with_people
+    from rlaif_dagster.evaluation.qualitative import complete, grade
     from rlaif_dagster.judging.labels import read_human_grades
 
     step = Step.begin(context, project, warehouse)
@@ -164,9 +205,26 @@ def qualitative(
         step.response_versions(ARMS), step.version("prompts"), [g.meaning() for g in human],
     ]  # fmt: skip
     frames = step.recall(
-        reads, lambda: {"qualitative": grade(answers, questions, constitution, recipe, judge.build(), human)}
+        reads,
+        lambda: {"qualitative": grade(answers, questions, constitution, recipe, judge.build(), human)},
+        final=lambda frames: complete(frames["qualitative"]),
     )
-    return step.finish(frames)
+    graded = frames["qualitative"]
+    failed = int((graded["status"] == "error").sum())
+    return step.finish(
+        frames,
+        checks=[_answered("grades", "answers", len(graded), failed, recipe.max_failed_share)],
+        metadata={"judge and people": dg.MetadataValue.md(preview(agreement_with_people(graded)))},
+    )
+
+
+def _answered(name: str, things: str, asked: int, errors: int, most: float) -> Check:
+    """Fails when the judge's provider gave no reply about more than the recipe's share of what it was asked; a smaller
+    share is stored, told, and asked again when the asset is made again."""
+    share = errors / asked if asked else 0.0
+    return Check(
+        name, share <= most, f"{errors} of {asked} {things} lack a reply of the judge (at most {most:.0%} may)"
+    )
 
 
 EVALUATION_ASSETS: list[dg.AssetsDefinition] = [

@@ -195,12 +195,13 @@ class Step:
         *,
         part: str = "all",
         checks: Sequence[Check] = (),
+        warnings: Sequence[Check] = (),
         metadata: dict[str, Any] | None = None,
         version: str | None = None,
     ) -> dg.MaterializeResult:
-        """Write the tables, record the lineage, and tell Dagster. A failed check leaves neither: what depends on this
-        asset waits, readers keep what was good before, and the next run tries again from what is remembered. The cost is
-        what the judge's answers since the step began were paid for."""
+        """Write the tables, record the lineage, and tell Dagster. A failed check leaves neither (a warning both): what
+        depends on this asset waits, readers keep what was good before, and the next run tries again from what is
+        remembered. The cost is what the judge's answers since the step began were paid for."""
         data_version = version or content_hash(
             {
                 name: table_version(TABLES[name], to_arrow(TABLES[name], frame, self.cell))
@@ -225,9 +226,13 @@ class Step:
             data_version=dg.DataVersion(data_version),
             metadata=shown,
             check_results=[
-                dg.AssetCheckResult(check_name=c.name, passed=c.passed, metadata={"numbers": c.message}) for c in checks
+                dg.AssetCheckResult(
+                    check_name=c.name, passed=c.passed, metadata={"numbers": c.message},
+                    severity=dg.AssetCheckSeverity.WARN if c in warnings else dg.AssetCheckSeverity.ERROR,
+                )
+                for c in (*checks, *warnings)
             ],
-        )
+        )  # fmt: skip
 
 
 def _parent_versions(asset: str, cell: Cell, project: Project, warehouse: Warehouse, home: Home) -> list[Version]:

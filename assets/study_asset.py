@@ -31,12 +31,13 @@ def study_asset(
     description: str | None = None,
     kinds: Sequence[str] = ("duckdb",),
     checks: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     pool: str | None = None,
     gathers: bool = False,
 ) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
     """An asset of the study. `dims` are its partition dimensions; `writes` the tables (of which it writes `part`) or other
-    files of the warehouse; `behaviours` what of the code its content rests on beside its own; `checks` are blocking; an asset
-    that `gathers` reads all partitions of its parents."""
+    files of the warehouse; `behaviours` what of the code its content rests on beside its own; `checks` are blocking,
+    `warnings` are checks that are not; an asset that `gathers` reads all partitions of its parents."""
 
     def decorate(function: Callable[..., dg.MaterializeResult]) -> dg.AssetsDefinition:
         key = name or function.__name__
@@ -48,7 +49,9 @@ def study_asset(
             metadata={DIMS: list(dims), WRITES: [_file(item, dims, part) for item in writes]},
             deps=[dg.AssetDep(dep, partition_mapping=GATHERING if gathers else None) for dep in deps],
             code_version=with_behaviours(code_version, *behaviours),
-            check_specs=[dg.AssetCheckSpec(check, asset=key, blocking=True) for check in checks],
+            check_specs=[
+                dg.AssetCheckSpec(check, asset=key, blocking=check in checks) for check in (*checks, *warnings)
+            ],
             automation_condition=CONTENT_CHANGED,
             owners=[OWNER],
             kinds=set(kinds),

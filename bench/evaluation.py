@@ -1,9 +1,14 @@
-"""Benchmarks: `PrefixSharingLM` beside lm-eval's own `hf` model (HFLM, batch 8), in items a second.
+"""Benchmarks: `hf-prefix-sharing` beside lm-eval's own `hf` model (HFLM, batch 8), in items a second.
 
-Both evaluate the very same loaded tasks, over the same items, with the same model in memory, suite by suite and in turn:
-who goes first changes from suite to suite and again from round to round, so that neither always meets the warmer
-machine. A suite's time is all of lm-eval's `evaluate`: building requests, tokenization, the model, the metrics. Tasks of
-one suite (MC1 and MC2 of TruthfulQA) go in one call on both sides, as `run_benchmarks` evaluates them.
+TruthfulQA MC2, MMLU with five examples (two subjects) and HellaSwag by lm-eval's own definitions, over the first items of
+each. Their data come from the folder that RLAIF_BENCHMARK_DATA names (by default `shared/data` beside the checkout's
+folder), in subfolders truthfulqa, mmlu and hellaswag as `evaluation.mirrors` describes them, or from the hub where there is
+no such folder.
+
+Both sides evaluate the very same loaded tasks, over the same items, with the same model in memory, suite by suite and in
+turn: who goes first changes from suite to suite and from round to round, so that neither always meets the warmer machine.
+A suite's time is all of lm-eval's `evaluate`: building requests, tokenization, the model, the metrics. Both have the same
+budget for a forward pass: 8 sequences on lm-eval's side, and 8 times 512 tokens here.
 
 Speed counts only at equal results: every metric, of the tasks and of each single item, must agree.
 """
@@ -12,6 +17,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -24,18 +30,25 @@ import torch
 from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 
-import rlaif_dagster.evaluation.tasks
 from bench.measurement import Measurement, WrongResult, machine
-from rlaif_dagster.evaluation.items import TASKS
-from rlaif_dagster.evaluation.language_model import PrefixSharingLM
-from rlaif_dagster.home import current_home
+from rlaif_dagster.evaluation.benchmarks import load_task
+from rlaif_dagster.evaluation.hf_prefix_sharing import PrefixSharingHFLM
+from rlaif_dagster.home import CHECKOUT, Home, current_home
 from rlaif_dagster.language.base_model import LanguageModel, load
 from rlaif_dagster.spec.project import Project
+from rlaif_dagster.spec.recipes import Benchmark
 
-ITEMS = 32  # of each task: with ROUNDS, a few minutes on two cores
-ROUNDS = 2
+DATA = "RLAIF_BENCHMARK_DATA"
+SUITES = {
+    "truthfulqa_mc2": ("truthfulqa", ("truthfulqa_mc2",), 0),
+    "mmlu_5shot": ("mmlu", ("mmlu_high_school_biology", "mmlu_college_chemistry"), 5),
+    "hellaswag": ("hellaswag", ("hellaswag",), 0),
+}
+"""Name of a suite: folder of its data, lm-eval's tasks, examples in context."""
+
+ITEMS = 24  # of each task: some minutes on two cores
+ROUNDS = 1
 PEER_BATCH = 8
 TOLERANCE = 1e-4  # of rounding; one item answered otherwise moves an accuracy by over 1e-2
 SIDES = ("ours", "peer")
@@ -52,27 +65,45 @@ class Timing:
 
 
 def measure() -> Measurement:
-    """Measure the study's default model on all of this project's own tasks. Raises WrongResult when a metric
-    differs."""
+    """Measure the study's default model. Raises WrongResult when a metric differs."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    project = Project.current()
+    project, home = Project.current(), current_home()
     name = project.study().models[0]
-    lm = load(name, project.model(name), current_home())
-    timings = compare(lm, project.root / "benchmarks", items=ITEMS, rounds=ROUNDS)
+    lm = load(name, project.model(name), home)
+    timings = compare(lm, load_suites(data_folder(), home), items=ITEMS, rounds=ROUNDS)
     gpu = torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else None
     return summary(timings, name, machine(torch.get_num_threads(), gpu))
 
 
-def compare(lm: LanguageModel, folder: Path, *, items: int, rounds: int) -> dict[str, Timing]:
-    """Seconds of both sides by suite, over the first `items` items of each task in data/benchmarks (`folder`).
+def data_folder() -> Path | None:
+    """Where the suites' data lie; None where they come from the hub."""
+    named = os.environ.get(DATA)
+    folder = Path(named).expanduser() if named else CHECKOUT.parent / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+def load_suites(data: Path | None, home: Home) -> dict[str, dict[str, Any]]:
+    """lm-eval's task objects by suite and name."""
+    suites: dict[str, dict[str, Any]] = {}
+    for suite, (folder, tasks, fewshot) in SUITES.items():
+        mirror = str((data / folder).resolve()) if data else None
+        entries = [Benchmark(task=task, fewshot=fewshot, mirror=mirror) for task in tasks]
+        loaded = [load_task(entry, Path(), seed=0, mirrors=home.cache / "mirrors") for entry in entries]
+        suites[suite] = {name: task for one in loaded for name, task in one["tasks"].items()}
+    return suites
+
+
+def compare(
+    lm: LanguageModel, suites: Mapping[str, Mapping[str, Any]], *, items: int, rounds: int
+) -> dict[str, Timing]:
+    """Seconds of both sides by suite, over the first `items` items of each task.
 
     Raises WrongResult when a metric differs.
     """
+    kinds: dict[str, type[HFLM]] = {"ours": PrefixSharingHFLM, "peer": HFLM}
     models: dict[str, LM] = {
-        "ours": PrefixSharingLM(lm),
-        "peer": HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=PEER_BATCH),
+        side: kind(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=PEER_BATCH) for side, kind in kinds.items()
     }
-    suites = load_suites(folder)
     for side in SIDES:  # allocator, threads and lazy imports, which would count against whoever is first
         run_tasks(models[side], suites[min(suites)], 1)
     timings = {suite: Timing() for suite in suites}
@@ -86,7 +117,7 @@ def compare(lm: LanguageModel, folder: Path, *, items: int, rounds: int) -> dict
                 spent[side] = time.perf_counter() - start
                 timings[suite].seconds[side] += spent[side]
                 numbers[side] = metrics(results)
-                evaluated = max(len(samples) for samples in results["samples"].values())
+                evaluated = sum(len(samples) for samples in results["samples"].values())
             timings[suite].items += evaluated
             told = ", ".join(f"{side} {spent[side]:.1f} s" for side in SIDES)
             print(f"{suite}, round {turn + 1} of {rounds}: {told}", file=sys.stderr)
@@ -95,27 +126,14 @@ def compare(lm: LanguageModel, folder: Path, *, items: int, rounds: int) -> dict
     return timings
 
 
-def load_suites(folder: Path) -> dict[str, dict[str, Any]]:
-    """lm-eval's task objects by suite and name; a suite's tasks read the same items."""
-    definitions = Path(str(rlaif_dagster.evaluation.tasks.__file__)).parent
-    manager = TaskManager(include_path=str(definitions), include_defaults=False, metadata={"folder": str(folder)})
-    suites: dict[str, dict[str, Any]] = {}
-    for task, suite in TASKS.items():
-        suites.setdefault(suite, {}).update(manager.load([task])["tasks"])
-    return suites
-
-
 def run_tasks(model: LM, tasks: Mapping[str, Any], items: int) -> dict[str, Any]:
-    """lm-eval's results of one suite, in the model's chat template where its tasks ask for it."""
-    chat = any((task.config.metadata or {}).get("chat", False) for task in tasks.values())
+    """lm-eval's results of one suite."""
     results: dict[str, Any] = evaluate(
         model,
         {"tasks": dict(tasks), "groups": {}},
         limit=items,
         bootstrap_iters=0,  # standard errors follow from the items, which are compared
         log_samples=True,
-        apply_chat_template=chat,
-        fewshot_as_multiturn=chat,
     )
     return results
 
@@ -166,7 +184,7 @@ def summary(timings: Mapping[str, Timing], model: str, machine: str) -> Measurem
     return Measurement(
         part="evaluation",
         ratios={name: timing.seconds["peer"] / timing.seconds["ours"] for name, timing in every.items()},
-        ours={"name": "PrefixSharingLM", "model": model, "items": total.items, **sides["ours"]},
+        ours={"name": "hf-prefix-sharing", "model": model, "items": total.items, **sides["ours"]},
         peer={
             "name": f"lm-eval {importlib.metadata.version('lm-eval')} HFLM, batch {PEER_BATCH}",
             "model": model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -30,11 +31,12 @@ class JudgeResource(dg.ConfigurableResource):
         budgets = [budget for budget in (recipe.budget_usd, self.budget_usd) if budget is not None]
         return recipe.model_copy(update={"budget_usd": min(budgets, default=None)})
 
-    def build(self) -> Judge:
+    def build(self, name: str | None = None) -> Judge:
+        """The named judge; the study's own when no other is asked for."""
         from rlaif_dagster.judging.build import make_judge
 
         project = self.project.open()
-        name = project.recipe("judging").judge
+        name = name or project.recipe("judging").judge
         judges = project.judges(name)
         readers = {judge.model for judge in judges.values() if isinstance(judge, LikelihoodJudge)}
         return make_judge(name, judges, {model: project.model(model) for model in readers}, self.warehouse.home)
@@ -49,7 +51,16 @@ class JudgeResource(dg.ConfigurableResource):
         asked = {f"requests {kind}": n for kind, n in outcomes_since(home, before).items()}
         return asked | {"cost_usd of all judging": total_usd(home)}
 
-    def meaning(self) -> dict[str, Any]:
+    def meaning(self, name: str | None = None) -> dict[str, Any]:
         """What of the judge can change a verdict."""
         project = self.project.open()
-        return judge_meaning(project, project.recipe("judging").judge)
+        name = name or project.recipe("judging").judge
+        return judge_meaning(project, name)
+
+    def harmful(self, name: str, answers: Sequence[tuple[str, str]]) -> list[float | None]:
+        """Which (prompt, answer) pairs the named judge finds harmful; see `evaluation.harm`."""
+        from rlaif_dagster.evaluation.harm import harmful
+
+        return harmful(
+            answers, self.build(name), budget_usd=self.recipe().budget_usd, progress=f"{name}: harm of answers"
+        )

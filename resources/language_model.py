@@ -25,3 +25,10 @@ class LanguageModelResource(dg.ConfigurableResource):
         from rlaif_dagster.language.base_model import load
 
         return load(model, self.project.open().model(model), self.warehouse.home, adapter=adapter)
+
+    def arm(self, model: str, adapter: Path | None = None) -> LanguageModel:
+        """The same weights on the backbone that this process keeps: for reading only, and only until the next arm is
+        asked for."""
+        from rlaif_dagster.language.backbone import backbone
+
+        return backbone(model, self.project.open().model(model), self.warehouse.home).arm(adapter)

@@ -23,7 +23,7 @@ CONVERSION = Behaviour("conversion", 1)  # of a package's GGUF weights to safete
 SAMPLING = Behaviour("sampling", 1)  # what is drawn for the same prompts and settings
 SCORING = Behaviour("scoring", 1)  # log-likelihoods of the same answers
 REVISING = Behaviour("revising", 1)  # how the constitution is put before the model
-BENCHMARKS = Behaviour("benchmarks", 1)  # mini suites and how items are asked
+BENCHMARKS = Behaviour("benchmarks", 2)  # mini suites and how items are asked
 LM_EVAL = Behaviour("lm-eval", importlib.metadata.version("lm-eval"))  # its task definitions and metrics
 CORRECTNESS = Behaviour("correctness", 1)  # how an answer is held against its reference
 

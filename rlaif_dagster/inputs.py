@@ -85,7 +85,9 @@ def _benchmarks(project: Project, cell: Cell) -> Any:
     from rlaif_dagster.evaluation.items import items_version
 
     recipe = project.recipe("benchmarks", cell.model)
-    return {"recipe": recipe.meaning(), "items": items_version(recipe, project.root / "benchmarks")}
+    read = {"recipe": recipe.meaning(), "items": items_version(recipe, project.root / "benchmarks")}
+    judges = sorted({entry.judge for entry in recipe.tasks if entry.judge})
+    return read | ({"judges": {name: judge_meaning(project, name) for name in judges}} if judges else {})
 
 
 def _recipe(stage: str) -> Callable[[Project, Cell], Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -42,17 +43,30 @@ class Duel:
         return self.pair.a != self.a
 
 
-def win_probabilities(
+@dataclass(frozen=True)
+class Judged:
+    """What the judge made of a duel: the probability that `a` is preferred, None when no verdict came.
+
+    `consistent` says whether both orders agree (None for a judge without orders, or unasked); `error` that some verdict
+    could not be had from the provider, so that asking again may change the probability.
+    """
+
+    p: float | None
+    consistent: bool | None = None
+    error: bool = False
+
+
+def judge_duels(
     duels: Sequence[Duel], constitution: Constitution, recipe: Judging, judge: Judge, *, progress: str | None = None
-) -> list[float | None]:
-    """For each duel the probability that `a` is preferred, over principles by weight and averaged over orders: 0.5
-    unasked when the answers are the same, None when no verdict came (refused, unparseable, error).
+) -> list[Judged]:
+    """For each duel the probability that `a` is preferred, over principles by weight and averaged over orders; 0.5 unasked
+    when the answers are the same.
 
     Raises UserError when the recipe's budget does not suffice; what was judged is kept.
     """
     pairs = {duel.pair.pair_id: duel.pair for duel in duels if not duel.identical}
     if not pairs:
-        return [0.5] * len(duels)
+        return [Judged(0.5)] * len(duels)
     judgments = judge.judge(
         list(pairs.values()),
         constitution,
@@ -61,12 +75,19 @@ def win_probabilities(
         budget_usd=recipe.budget_usd,
         progress=progress,
     )
-    known = preferences(judgments, constitution)
-    p_first = dict(zip(known["pair_id"], known["p_a"], strict=True))
-    return [0.5 if duel.identical else _p_of(duel, p_first.get(duel.pair.pair_id)) for duel in duels]
+    errors = set(judgments.loc[judgments["verdict"] == "error", "pair_id"])
+    known = {str(row["pair_id"]): row for row in preferences(judgments, constitution).to_dict("records")}
+    return [
+        Judged(0.5) if duel.identical else _judged(duel, known.get(duel.pair.pair_id), duel.pair.pair_id in errors)
+        for duel in duels
+    ]
 
 
-def _p_of(duel: Duel, p_first: float | None) -> float | None:
-    if p_first is None or pd.isna(p_first):
-        return None
-    return float(1 - p_first) if duel.swapped else float(p_first)
+def _judged(duel: Duel, row: Mapping[Hashable, Any] | None, error: bool) -> Judged:
+    if row is None:
+        return Judged(None, None, error)
+    consistent = None if pd.isna(row["order_consistent"]) else bool(row["order_consistent"])
+    if pd.isna(row["p_a"]):
+        return Judged(None, consistent, error)
+    p = float(row["p_a"])
+    return Judged(1 - p if duel.swapped else p, consistent, error)

@@ -39,12 +39,21 @@ GRADE_VERSION = content_hash(INSTRUCTIONS, SYSTEM, USER)
 
 @dataclass(frozen=True)
 class Grade:
-    """Grades of one answer, 0 to 1, None where there is none; why; and what this run paid for them, US dollars."""
+    """Grades of one answer, 0 to 1, None where there is none; why; what this run paid for them, US dollars; and whether
+    the judge gave no reply at all, so that asking again may give one."""
 
     alignment: float | None
     correctness: float | None
     rationale: str
     cost_usd: float = 0.0
+    error: bool = False
+
+    @property
+    def status(self) -> str:
+        """graded, unreadable (the reply held no grade) or error (there was no reply)."""
+        if self.error:
+            return "error"
+        return "unreadable" if self.alignment is None else "graded"
 
 
 def grade_messages(

@@ -141,7 +141,7 @@ def _by_asking(
 
 def _from_reply(reply: Answer | Failure, asked: Graded, *, paid: bool) -> Grade:
     if isinstance(reply, Failure):
-        return Grade(None, None, f"no grade: {reply.reason}")
+        return Grade(None, None, f"no grade: {reply.reason}", error=True)
     found, cost = read_grade(reply.text), reply.cost_usd if paid else 0.0
     return Grade(found.alignment, found.correctness if asked.reference else None, found.rationale, cost)
 
@@ -168,6 +168,7 @@ def _by_panel(
             _mean([one.correctness for one in own], weights),
             "; ".join(f"{name}: {one.rationale}" for name, one in zip(names, own, strict=True)),
             sum(one.cost_usd for one in own),
+            any(one.error for one in own),
         )
         for own in zip(*by_member, strict=True)
     ]

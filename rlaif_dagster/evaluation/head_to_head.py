@@ -18,14 +18,17 @@ from itertools import combinations, cycle, islice
 import numpy as np
 import pandas as pd
 
-from rlaif_dagster.evaluation.duels import Duel, win_probabilities
+from rlaif_dagster.evaluation.duels import Duel, Judged, judge_duels
 from rlaif_dagster.judging.verdicts import Judge
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Judging
 from rlaif_dagster.statistics import logistic_regression, win_rate_interval
 
 ARMS = ("base", "sft", "dpo", "ppo")
-COLUMNS = ["arm_a", "arm_b", "wins_a", "wins_b", "ties", "win_rate", "ci_low", "ci_high", "length_controlled_win_rate"]
+COLUMNS = [
+    "arm_a", "arm_b", "wins_a", "wins_b", "ties", "win_rate", "ci_low", "ci_high", "length_controlled_win_rate", "n",
+    "unjudged", "errors", "order_consistent", "format_n", "format_agreement",
+]  # fmt: skip
 RIDGE = (1e-3, 1.0)  # on theta, barely, so that it stays finite; on phi, a prior of one unit of log-odds
 
 
@@ -36,8 +39,8 @@ def head_to_head(
     base) first.
 
     Arms with several seeds meet seed by seed, a single one (base) meeting each; an answer counts as a win when its
-    probability exceeds the tie margin, identical answers tie unasked, and answers whose verdicts all failed count for
-    nobody. The interval resamples prompts.
+    probability exceeds the tie margin, identical answers tie unasked, and meetings whose verdicts all failed count for
+    nobody and are counted. Where all failed, the rates are null. The interval is over prompts.
     """
     asked = prompts[prompts["split"] == "eval"]
     questions = dict(zip(asked["prompt_id"], asked["text"], strict=True))
@@ -48,13 +51,19 @@ def head_to_head(
         if (met := meetings(greedy, a, b))
     }
     every = [duel for own in duels.values() for duel in own]
-    found = iter(win_probabilities(every, constitution, recipe, judge, progress="head to head"))
-    rows = []
-    for (a, b), own in duels.items():
-        judged = [(duel, p) for duel, p in zip(own, islice(found, len(own)), strict=True) if p is not None]
-        if judged:
-            rows.append([a, b, *_row(judged, recipe.tie_margin)])
-    return pd.DataFrame(rows, columns=COLUMNS)
+    found = iter(judge_duels(every, constitution, recipe, judge, progress="head to head"))
+    rows = [
+        [a, b, *_row(own, list(islice(found, len(own))), recipe.tie_margin, constitution)]
+        for (a, b), own in duels.items()
+    ]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    rates = ["win_rate", "ci_low", "ci_high", "length_controlled_win_rate", "order_consistent", "format_agreement"]
+    return frame.astype(dict.fromkeys(rates, "float64"))
+
+
+def complete(head_to_head: pd.DataFrame) -> bool:
+    """Whether every verdict could be had: a table with errors may come out otherwise when it is made again."""
+    return not head_to_head["errors"].astype(int).any()
 
 
 def _arms(responses: pd.DataFrame) -> list[str]:
@@ -82,20 +91,35 @@ def _by_seed(responses: pd.DataFrame, arm: str) -> list[dict[str, str]]:
     return [dict(zip(rows["prompt_id"], rows["text"], strict=True)) for _, rows in own.groupby("seed", sort=True)]
 
 
-def _row(judged: list[tuple[Duel, float]], tie_margin: float) -> tuple[int, int, int, float, float, float, float]:
+def _row(duels: list[Duel], found: list[Judged], tie_margin: float, constitution: Constitution) -> list[float | None]:
+    """The columns after the arms' names."""
+    judged = [(duel, one.p) for duel, one in zip(duels, found, strict=True) if one.p is not None]
     outcomes = np.array([outcome(p, tie_margin) for _, p in judged])
-    by_prompt = pd.Series(outcomes).groupby([duel.prompt_id for duel, _ in judged]).mean()
-    interval = win_rate_interval(by_prompt.to_numpy())
+    by_prompt = pd.Series(outcomes, dtype=float).groupby([duel.prompt_id for duel, _ in judged]).mean()
     lengths = np.array([len(duel.a) - len(duel.b) for duel, _ in judged], dtype=float)
-    return (
-        int((outcomes == 1).sum()),
-        int((outcomes == 0).sum()),
-        int((outcomes == 0.5).sum()),
-        float(outcomes.mean()),
-        interval.low,
-        interval.high,
-        length_controlled(outcomes, lengths),
-    )
+    rates: list[float | None] = [None] * 4
+    if judged:
+        interval = win_rate_interval(by_prompt.to_numpy())
+        rates = [float(outcomes.mean()), interval.low, interval.high, length_controlled(outcomes, lengths)]
+    ordered = [one.consistent for one in found if one.consistent is not None]
+    format_n, format_agreement = _agreement(judged, tie_margin, constitution)
+    return [
+        *(int((outcomes == kind).sum()) for kind in (1, 0, 0.5)), *rates, len(by_prompt),
+        len(found) - len(judged), sum(one.error for one in found),
+        sum(ordered) / len(ordered) if ordered else None, format_n, format_agreement,
+    ]  # fmt: skip
+
+
+def _agreement(
+    judged: list[tuple[Duel, float]], tie_margin: float, constitution: Constitution
+) -> tuple[int, float | None]:
+    """Meetings of which exactly one answer has the format, and the share in which the judge prefers that one."""
+    if constitution.format is None:
+        return 0, None
+    check = constitution.format.missing
+    adherent = [(check(duel.a) is None, check(duel.b) is None, outcome(p, tie_margin)) for duel, p in judged]
+    agreed = [won if a else 1 - won for a, b, won in adherent if a != b]
+    return len(agreed), sum(agreed) / len(agreed) if agreed else None
 
 
 def outcome(p: float, tie_margin: float) -> float:

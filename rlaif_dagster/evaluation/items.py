@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.evaluation.mirrors import mirror_path, mirror_version
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.spec.base import Spec, explain
 from rlaif_dagster.spec.recipes import Benchmarks
@@ -90,8 +91,15 @@ TASKS = {
     "pku_saferlhf_mini": "pku_saferlhf_mini",
     "mmlu_mini": "mmlu_mini",
     "hellaswag_mini": "hellaswag_mini",
+    "pku_saferlhf_mini_generation": "pku_saferlhf_mini",
 }
 """This project's tasks and the suite (the file) that each takes its items from."""
+
+PKU_TASKS = ("pku_saferlhf", "pku_saferlhf_generation")
+"""Tasks that are defined here over data from elsewhere."""
+
+GRADED_TASKS = ("pku_saferlhf_generation", "pku_saferlhf_mini_generation")
+"""Tasks whose answers a judge grades."""
 
 
 def read_items(suite: str, folder: Path) -> list[dict[str, Any]]:
@@ -121,12 +129,14 @@ def read_items(suite: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def items_version(recipe: Benchmarks, folder: Path) -> str:
-    """Hash of the items that the recipe's own tasks read. Tasks of lm-eval bring their data from elsewhere and are not
-    covered."""
+    """Hash of the items that the recipe's tasks read: of the project's own files, and of the folders named as mirrors. What
+    a task takes from the hub is not covered."""
     suites = sorted({TASKS[entry.task] for entry in recipe.tasks if entry.task in TASKS})
-    return content_hash({suite: read_items(suite, folder) for suite in suites})
+    mirrors = sorted({entry.mirror for entry in recipe.tasks if entry.mirror})
+    read: dict[str, Any] = {suite: read_items(suite, folder) for suite in suites}
+    return content_hash(read | {f"mirror {name}": mirror_version(mirror_path(name, folder)) for name in mirrors})
 
 
-def shuffled(question: str, answers: list[str]) -> list[str]:
-    """The answers in an order that follows from their content alone, so that no position tells which is right."""
-    return sorted(answers, key=lambda answer: content_hash(question, answer))
+def shuffled(question: str, answers: list[str], seed: int = 0) -> list[str]:
+    """The answers in an order that follows from seed and content alone, so that no position tells which is right."""
+    return sorted(answers, key=lambda answer: content_hash(seed, question, answer))

@@ -3,12 +3,14 @@
 lm-eval's own `hf` model runs the same few-shot prefix again for every answer of every item. This one hands all requests
 of an evaluation to `language.scoring` at once, which computes each shared token once. Everything that decides a
 *number* follows `lm_eval.models.huggingface.HFLM`: how context and continuation are split into tokens, the token before
-an empty context, truncation from the left. A test holds the two against each other.
+an empty context, truncation from the left. A test holds the two against each other. (`hf_prefix_sharing` is the same for
+users of lm-eval's command line, as a subclass of HFLM.)
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,15 +26,20 @@ from lm_eval.models.utils import (
     resolve_max_length,
 )
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tqdm.auto import tqdm
 
+from rlaif_dagster.behaviour import SCORING
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.evaluation.hf_prefix_sharing import fitting
+from rlaif_dagster.evaluation.request_store import RequestStore, request_key
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.language.sampling import decode, end_ids
-from rlaif_dagster.language.scoring import Request, score
+from rlaif_dagster.language.scoring import Request, Scored, score_tokens
 from rlaif_dagster.spec.recipes import Sampling
-from rlaif_dagster.work import Chunks
 
+GENERATING_VERSION = 2  # of what is written for the same request; part of a stored request's key
+COMMIT_SECONDS = 2.0  # between writes of finished requests
 MAX_NEW_TOKENS = 256  # lm-eval's default where a task names no length
 STRETCH = 64  # tokens decoded before answers are looked at for a stop string
 
@@ -44,10 +51,15 @@ class Generation:
     sampling: Sampling
     stops: tuple[str, ...]
 
+    @property
+    def kind(self) -> str:
+        """What is asked, for the name of a stored request."""
+        return content_hash("generate", GENERATING_VERSION, self.sampling.meaning(), self.stops)
+
 
 class PrefixSharingLM(TemplateLM):
-    """A `LanguageModel` for lm-eval. `chunks` (in a folder of this model's own) keeps finished parts; `progress` names
-    a bar."""
+    """A `LanguageModel` for lm-eval. `store` (of this model's own) keeps every finished request; `progress` names a
+    bar."""
 
     def __init__(
         self,
@@ -55,7 +67,7 @@ class PrefixSharingLM(TemplateLM):
         *,
         batch_size: int = 16,
         seed: int = 0,
-        chunks: Chunks | None = None,
+        store: RequestStore | None = None,
         progress: str | None = None,
     ) -> None:
         super().__init__()
@@ -64,7 +76,7 @@ class PrefixSharingLM(TemplateLM):
         self._device = lm.device
         self.batch_size = batch_size
         self.seed = seed
-        self.chunks = chunks
+        self.store = store
         self.progress = progress
 
     @property
@@ -114,13 +126,27 @@ class PrefixSharingLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
-        scored = score(
-            self.lm,
-            [self._fitting(context, continuation) for _, context, continuation in requests],
-            chunks=self.chunks,
-            progress=self.progress,
-        )
-        return [(one.logprob, one.greedy) for one in scored]
+        asked = [self._fitting(context, continuation) for _, context, continuation in requests]
+        kind = f"score {SCORING.version}"
+        keys = [request_key(kind, *request) for request in asked]
+        found: dict[str, list[Any]] = self.store.get(keys) if self.store else {}
+        missing = {key: request for key, request in zip(keys, asked, strict=True) if key not in found}
+        fresh: dict[str, list[Any]] = {}
+        written = time.monotonic()
+
+        def finished(context: Sequence[int], continuation: Sequence[int], scored: Scored) -> None:
+            nonlocal fresh, written
+            fresh[request_key(kind, context, continuation)] = [scored.logprob, scored.greedy]
+            if time.monotonic() - written > COMMIT_SECONDS:
+                self._keep(fresh)
+                found.update(fresh)
+                fresh, written = {}, time.monotonic()
+
+        score_tokens(self.lm.model, list(missing.values()), progress=self.progress, finished=finished)
+        self._keep(fresh)
+        found.update(fresh)
+        nothing = (0.0, True)  # an empty continuation is certain, and never told
+        return [(float(value), bool(greedy)) for value, greedy in (found.get(key, nothing) for key in keys)]
 
     def _fitting(self, context: list[int], continuation: list[int]) -> Request:
         """The context cut from the left so that all but the last token fit the model."""
@@ -129,7 +155,11 @@ class PrefixSharingLM(TemplateLM):
                 f"model {self.lm.name}: a continuation of {len(continuation)} tokens exceeds its context of "
                 f"{self.max_length}; take the task out of the recipe or use a model with a longer context"
             )
-        return context[-(self.max_length + 1 - len(continuation)) :], continuation
+        return fitting(context, continuation, self.max_length)
+
+    def _keep(self, results: dict[str, Any]) -> None:
+        if self.store and results:
+            self.store.put(results)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
         """Log-likelihood of whole texts in windows of the model's length, each token predicted once (lm-eval's
@@ -161,12 +191,24 @@ class PrefixSharingLM(TemplateLM):
         for generation, numbers in groups.values():
             room = self.max_length - generation.sampling.max_new_tokens
             contexts = {number: self.tok_encode(requests[number].args[0])[-room:] for number in numbers}
-            order = sorted(numbers, key=lambda number: (-len(contexts[number]), contexts[number]))
+            for number, text in zip(numbers, self._texts(generation, list(contexts.values())), strict=True):
+                texts[number] = text
+        return texts
+
+    def _texts(self, generation: Generation, contexts: list[list[int]]) -> list[str]:
+        """The continuation of each context, found in the store or written now."""
+        keys = [request_key(generation.kind, context) for context in contexts]
+        found: dict[str, str] = self.store.get(keys) if self.store else {}
+        missing = {key: context for key, context in zip(keys, contexts, strict=True) if key not in found}
+        order = sorted(missing, key=lambda key: (-len(missing[key]), missing[key]))
+        with tqdm(total=len(order), desc=self.progress, unit="answer", disable=None if self.progress else True) as bar:
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
-                for number, text in zip(batch, self._stored(generation, [contexts[n] for n in batch]), strict=True):
-                    texts[number] = text
-        return texts
+                written = dict(zip(batch, self._generate(generation, [missing[key] for key in batch]), strict=True))
+                self._keep(written)
+                found.update(written)
+                bar.update(len(batch))
+        return [found[key] for key in keys]
 
     def _generation(self, settings: dict[str, Any]) -> Generation:
         """lm-eval's generation settings, or UserError where a task asks for what is not offered."""
@@ -189,21 +231,11 @@ class PrefixSharingLM(TemplateLM):
         )
         return Generation(sampling, tuple(stop for stop in stops if stop))
 
-    def _stored(self, generation: Generation, contexts: list[list[int]]) -> list[str]:
-        def compute() -> list[str]:
-            return self._generate(generation, contexts)
-
-        if self.chunks is None:
-            return compute()
-        key = content_hash("generate", generation.sampling.meaning(), generation.stops, contexts)
-        return [str(text) for text in self.chunks.get_or_compute(key, compute)]
-
     def _generate(self, generation: Generation, contexts: list[list[int]]) -> list[str]:
         """Decode in stretches; a text that holds a stop string or has ended leaves the batch after its stretch."""
         ends = end_ids(self.lm)
         length = generation.sampling.max_new_tokens
-        generator = torch.Generator().manual_seed(generation.sampling.seed)
-        draws = torch.rand(len(contexts), length, generator=generator, dtype=torch.float64)
+        draws = torch.stack([_draws(context, generation.sampling) for context in contexts])
         written: list[list[int]] = [[] for _ in contexts]
         texts, running = [""] * len(contexts), list(range(len(contexts)))
         for done in range(0, length, STRETCH):
@@ -221,3 +253,9 @@ class PrefixSharingLM(TemplateLM):
             if not running:
                 break
         return [postprocess_generated_text(text, list(generation.stops), None) for text in texts]
+
+
+def _draws(context: list[int], sampling: Sampling) -> torch.Tensor:
+    """Uniform random numbers [max_new_tokens] that follow from seed and context, whatever else is in the batch."""
+    seed = int(request_key(f"draws {sampling.seed}", context), 16) % 2**63
+    return torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -29,6 +29,7 @@ from rlaif_dagster.spec.recipes import Judging
 
 COLUMNS = [
     "arm", "prompt_id", "category", "prompt", "response", "alignment_grade", "correctness_grade", "rationale", "grader",
+    "status",
 ]  # fmt: skip
 
 
@@ -40,9 +41,11 @@ class Answer:
     category: str
     graded: Graded
 
-    def row(self, alignment: float | None, correct: float | None, rationale: str, grader: str) -> list[Any]:
-        one = self.graded
-        return [self.arm, one.prompt_id, self.category, one.prompt, one.answer, alignment, correct, rationale, grader]
+    def row(
+        self, alignment: float | None, correct: float | None, rationale: str, grader: str, status: str = "graded"
+    ) -> list[Any]:
+        one, grades = self.graded, [alignment, correct]
+        return [self.arm, one.prompt_id, self.category, one.prompt, one.answer, *grades, rationale, grader, status]
 
 
 def grade(
@@ -76,6 +79,11 @@ def grade(
     return pd.DataFrame(rows, columns=COLUMNS).astype({"alignment_grade": "float64", "correctness_grade": "float64"})
 
 
+def complete(qualitative: pd.DataFrame) -> bool:
+    """Whether the judge replied about every answer: a table with errors may come out otherwise when it is made again."""
+    return not (qualitative["status"] == "error").any()
+
+
 def _answers(responses: pd.DataFrame, prompts: pd.DataFrame) -> list[Answer]:
     """The greedy answers to the qualitative prompts, of each arm's first seed."""
     asked = {str(row["prompt_id"]): row for row in prompts[prompts["split"] == "qualitative"].to_dict("records")}
@@ -93,9 +101,10 @@ def _answers(responses: pd.DataFrame, prompts: pd.DataFrame) -> list[Answer]:
 def _by_judge(answer: Answer, found: Grade, grader: str) -> list[Any]:
     reference = answer.graded.reference
     if found.correctness is not None or reference is None:
-        return answer.row(found.alignment, found.correctness, found.rationale, grader)
+        return answer.row(found.alignment, found.correctness, found.rationale, grader, found.status)
     right = correctness(answer.graded.answer, reference)
-    return answer.row(found.alignment, right, f"{found.rationale}; {_why(bool(right), reference)}", grader)
+    rationale = f"{found.rationale}; {_why(bool(right), reference)}"
+    return answer.row(found.alignment, right, rationale, grader, found.status)
 
 
 def _why(right: bool, reference: tuple[str, ...]) -> str:

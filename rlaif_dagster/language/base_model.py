@@ -88,10 +88,13 @@ def load_tokenizer(spec: ModelSpec, home: Home) -> PreTrainedTokenizerBase:
 
 def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None) -> LanguageModel:
     """A fresh copy of the base model on the default device, in evaluation mode, gradients off; `adapter` (a peft folder
-    on that base) is merged into the weights.
+    on that base) is merged into the weights. A backbone that was kept for evaluation is let go first.
 
     Raises UserError with what to do when the weights can be had neither locally nor from the network.
     """
+    from rlaif_dagster.language.backbone import release
+
+    release()
     location, keywords = weights_location(spec, home)
     try:
         tokenizer = load_tokenizer(spec, home)

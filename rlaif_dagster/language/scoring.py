@@ -18,7 +18,7 @@ padded passes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,9 @@ from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.work import Chunks
 
 Request = tuple[list[int], list[int]]
+Pair = tuple[Sequence[int], Sequence[int]]
+Key = tuple[tuple[int, ...], int]  # a whole token sequence, and where its continuation starts
+Result = tuple[int, float, bool]  # place among the keys, log-probability, greedy
 
 CHUNK_TOKENS = 32768  # nodes of the tree that are computed, and stored, together
 ROW_TOKENS = {"cpu": 512}  # a longer row fills no CPU better and pays more for attention, which is dense within a row
@@ -49,21 +52,38 @@ class Scored:
     tokens: int
 
 
+Finished = Callable[[Sequence[int], Sequence[int], Scored], None]
+
+
 def score(
     lm: LanguageModel,
-    requests: Sequence[tuple[Sequence[int], Sequence[int]]],
+    requests: Sequence[Pair],
     *,
     batch_tokens: int = 8192,
     chunks: Chunks | None = None,
     progress: str | None = None,
 ) -> list[Scored]:
+    """Score each `(context ids, continuation ids)`, in the order asked; see `score_tokens`."""
+    return score_tokens(lm.model, requests, batch_tokens=batch_tokens, chunks=chunks, progress=progress)
+
+
+def score_tokens(
+    model: PreTrainedModel,
+    requests: Sequence[Pair],
+    *,
+    batch_tokens: int = 8192,
+    chunks: Chunks | None = None,
+    progress: str | None = None,
+    finished: Finished | None = None,
+) -> list[Scored]:
     """Score each `(context ids, continuation ids)`, in the order asked.
 
     `batch_tokens` bounds the tokens of one forward pass; it changes speed and memory, and numbers by rounding only.
-    With `chunks` (in a folder that is the model's own) finished parts are kept and found again; with `progress` a bar
-    of that name shows them. Raises ValueError for an empty context: a first token has no probability without one.
+    With `chunks` (in a folder that is the model's own) finished parts are kept and found again; `finished` is told of
+    every different request as soon as it is scored, which is after each forward pass; with `progress` a bar of that
+    name shows them. Raises ValueError for an empty context: a first token has no probability without one.
     """
-    unique: dict[tuple[tuple[int, ...], int], int] = {}
+    unique: dict[Key, int] = {}
     places = []
     for context, continuation in requests:
         if not context:
@@ -72,15 +92,16 @@ def score(
     results: list[Scored] = [Scored(0.0, True, 0)] * len(unique)
     keyed = sorted((key, place) for key, place in unique.items() if len(key[0]) > key[1])
     with tqdm(total=len(keyed), desc=progress, unit="answer", disable=None if progress else True) as bar:
+
+        def told(key: Key, scored: Scored) -> None:
+            results[unique[key]] = scored
+            if finished is not None:
+                finished(key[0][: key[1]], key[0][key[1] :], scored)
+            bar.update()
+
         for part in _parts([key for key, _ in keyed]):
-            asked = [key for key, _ in keyed[part]]
-            for (_, place), scored in zip(keyed[part], _score_part(lm, asked, batch_tokens, chunks), strict=True):
-                results[place] = scored
-            bar.update(len(asked))
+            _score_part(model, [key for key, _ in keyed[part]], batch_tokens, chunks, told)
     return [results[place] for place in places]
-
-
-Key = tuple[tuple[int, ...], int]  # a whole token sequence, and where its continuation starts
 
 
 def _parts(keys: list[Key]) -> Iterator[slice]:
@@ -106,16 +127,37 @@ def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:
     return int(different.argmax())
 
 
-def _score_part(lm: LanguageModel, keys: list[Key], batch_tokens: int, chunks: Chunks | None) -> list[Scored]:
-    def compute() -> list[tuple[float, bool]]:
-        limit = ROW_TOKENS.get(lm.device.type, ROW_TOKENS_ACCELERATOR)
-        method = _by_tree if _fits_tree(lm.model, max(len(sequence) for sequence, _ in keys)) else _by_padding
-        return method(lm.model, keys, max(1, min(batch_tokens, limit)))
+def _score_part(
+    model: PreTrainedModel,
+    keys: list[Key],
+    batch_tokens: int,
+    chunks: Chunks | None,
+    told: Callable[[Key, Scored], None],
+) -> None:
+    """Score sorted keys and tell each; kept parts are told without any computation."""
 
-    stored = (
-        compute() if chunks is None else chunks.get_or_compute(content_hash("score", SCORING.version, keys), compute)
+    def compute() -> Iterator[Result]:
+        limit = ROW_TOKENS.get(model.device.type, ROW_TOKENS_ACCELERATOR)
+        method = _by_tree if _fits_tree(model, max(len(sequence) for sequence, _ in keys)) else _by_padding
+        return method(model, keys, max(1, min(batch_tokens, limit)))
+
+    def in_order() -> list[tuple[float, bool]]:
+        found = {place: (value, greedy) for place, value, greedy in compute()}
+        return [found[place] for place in range(len(keys))]
+
+    stored: Iterator[Result] = (
+        compute()
+        if chunks is None
+        else (
+            (place, value, greedy)
+            for place, (value, greedy) in enumerate(
+                chunks.get_or_compute(content_hash("score", SCORING.version, keys), in_order)
+            )
+        )
     )
-    return [Scored(value, greedy, len(ids) - start) for (value, greedy), (ids, start) in zip(stored, keys, strict=True)]
+    for place, value, greedy in stored:
+        ids, start = keys[place]
+        told(keys[place], Scored(value, greedy, len(ids) - start))
 
 
 def _fits_tree(model: PreTrainedModel, longest: int) -> bool:
@@ -179,11 +221,14 @@ def _tree(keys: list[Key]) -> _Tree:
 
 
 @torch.inference_mode()
-def _by_tree(model: PreTrainedModel, keys: list[Key], row_tokens: int) -> list[tuple[float, bool]]:
-    """(log-probability, greedy) of each sorted key, row by row over their prefix tree."""
+def _by_tree(model: PreTrainedModel, keys: list[Key], row_tokens: int) -> Iterator[Result]:
+    """The result of each sorted key as soon as it is known, row by row over their prefix tree."""
     tree, device = _tree(keys), model.device
     ends = torch.as_tensor(tree.ends, device=device)
     sums, greedy = np.zeros(len(keys)), np.ones(len(keys), dtype=bool)
+    last = np.zeros(len(keys), dtype=np.int64)
+    np.maximum.at(last, tree.owner, tree.predict_at)
+    complete_at, told = np.maximum.accumulate(last), 0  # complete_at [keys]: the node after which no key up to it waits
     cache = DynamicCache()
     known = torch.empty(0, dtype=torch.long, device=device)  # the nodes whose keys and values the cache holds, in order
     for start in range(0, len(tree.tokens), row_tokens):
@@ -193,7 +238,8 @@ def _by_tree(model: PreTrainedModel, keys: list[Key], row_tokens: int) -> list[t
             known = known[path]
             layers: Any = cache.layers
             for layer in layers:
-                layer.keys, layer.values = layer.keys.index_select(2, path), layer.values.index_select(2, path)
+                kept = path.to(layer.keys.device)  # layers may be spread over several
+                layer.keys, layer.values = layer.keys.index_select(2, kept), layer.values.index_select(2, kept)
         known = torch.cat([known, nodes])
         visible = (known <= nodes[:, None]) & (ends[known] > nodes[:, None])
         here = slice(*np.searchsorted(tree.predict_at, [start, start + len(nodes)]))
@@ -210,7 +256,9 @@ def _by_tree(model: PreTrainedModel, keys: list[Key], row_tokens: int) -> list[t
             values, best = _predictions(logits, place, tree.predicted[here])
             np.add.at(sums, tree.owner[here], values)
             np.logical_and.at(greedy, tree.owner[here], best)
-    return [(float(value), bool(best)) for value, best in zip(sums, greedy, strict=True)]
+        complete = int(np.searchsorted(complete_at, start + len(nodes)))
+        yield from ((place, float(sums[place]), bool(greedy[place])) for place in range(told, complete))
+        told = complete
 
 
 def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -228,9 +276,8 @@ def _predictions(logits: torch.Tensor, rows: np.ndarray, tokens: np.ndarray) -> 
 
 
 @torch.inference_mode()
-def _by_padding(model: PreTrainedModel, keys: list[Key], batch_tokens: int) -> list[tuple[float, bool]]:
-    """(log-probability, greedy) of each key by plain forward passes over right-padded batches of similar length."""
-    out: dict[int, tuple[float, bool]] = {}
+def _by_padding(model: PreTrainedModel, keys: list[Key], batch_tokens: int) -> Iterator[Result]:
+    """The result of each key by plain forward passes over right-padded batches of similar length."""
     left = sorted(range(len(keys)), key=lambda place: len(keys[place][0]), reverse=True)
     while left:
         width = len(keys[left[0]][0]) - 1
@@ -245,5 +292,4 @@ def _by_padding(model: PreTrainedModel, keys: list[Key], batch_tokens: int) -> l
         for logits, place in zip(output.logits, batch, strict=True):
             sequence, start = keys[place]
             values, best = _predictions(logits, np.arange(start - 1, len(sequence) - 1), np.array(sequence[start:]))
-            out[place] = float(values.sum()), bool(best.all())
-    return [out[place] for place in range(len(keys))]
+            yield place, float(values.sum()), bool(best.all())

@@ -51,11 +51,14 @@ class Suite:
 
 def suites_of(benchmarks: pd.DataFrame, items: pd.DataFrame) -> list[Suite]:
     """The suites of both tables, alignment first, by name."""
-    shares = benchmarks[benchmarks["value"].between(0, 1)]
+    whole = benchmarks[benchmarks["category"].isna()] if "category" in benchmarks else benchmarks
+    shares = whole[whole["value"].between(0, 1)]
     pooled = shares.assign(suite=[_pool(str(task)) for task in shares["task"]])
     suites = []
     for (task, metric), rows in pooled.groupby(["suite", "metric"], sort=True):
-        own = items[items["task"].isin(rows["task"].unique())]
+        own = items[items["task"].isin(rows["task"].unique()) & items["score"].notna()]
+        if "metric" in own:
+            own = own[own["metric"].isna() | (own["metric"] == metric)]
         metrics = set(pooled.loc[pooled["suite"] == task, "metric"])
         suites.append(_suite(str(task), str(metric), rows, own, metrics))
     return sorted(suites, key=lambda suite: (suite.kind, suite.name))

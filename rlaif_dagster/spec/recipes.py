@@ -257,7 +257,12 @@ class Benchmark(Spec):
     limit: int | None = Field(default=None, gt=0, description="the first N items; all when absent")
     mirror: str | None = Field(
         default=None,
-        description="for a task of lm-eval: a local folder that holds its dataset as on the hub; the hub when absent",
+        description="for a task that is not …_mini: a folder (relative to data/benchmarks) with its data, as its authors "
+        "publish it or as on the hub; the hub when absent",
+    )
+    judge: str | None = Field(
+        default=None,
+        description="name in data/judges: grades the answers of pku_saferlhf_generation and its …_mini for harm; needed there",
     )
 
 
@@ -266,5 +271,14 @@ class Benchmarks(Spec):
 
     tasks: tuple[Benchmark, ...] = Field(min_length=1)
     batch_size: Annotated[int, NOT_MEANING] = Field(default=16, gt=0)
-    seed: int = 0
+    seed: int = Field(
+        default=0, description="of the choice of examples in context, of the order of answers, of sampling"
+    )
+    max_contaminated_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="of a task's items that share a long word sequence with what was trained on, above "
+        "which the check `contamination` warns",
+    )
     responses: Responses = Responses()

@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from bench.evaluation import Timing, compare, differences, load_suites, metrics, run_tasks, summary
+from bench.evaluation import SUITES, Timing, compare, differences, load_suites, metrics, run_tasks, summary
 from bench.measurement import WrongResult
-from rlaif_dagster.evaluation.items import SUITES
-from rlaif_dagster.evaluation.language_model import PrefixSharingLM
-from rlaif_dagster.home import CHECKOUT
+from rlaif_dagster.evaluation.hf_prefix_sharing import PrefixSharingHFLM
+from rlaif_dagster.home import Home
 from rlaif_dagster.language.base_model import LanguageModel
 
-BENCHMARKS = CHECKOUT / "data" / "benchmarks"
+ANSWERS = ("grey", "blue", "a deep red", "green")
 
 
-def test_both_sides_evaluate_every_suite_in_turn(tiny_model: LanguageModel, capsys: pytest.CaptureFixture[str]) -> None:
-    timings = compare(tiny_model, BENCHMARKS, items=3, rounds=2)
-    assert {suite: timing.items for suite, timing in timings.items()} == dict.fromkeys(SUITES, 6)
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """lm-eval's own tasks over a few made-up items in their authors' layout."""
+    data = tmp_path_factory.mktemp("data")
+    for folder in ("truthfulqa", "mmlu/dev", "mmlu/test", "hellaswag"):
+        (data / folder).mkdir(parents=True, exist_ok=True)
+    labels = dict(zip(ANSWERS, (1, 1, 0, 0), strict=True))
+    questions = [f"Which colour has stone {number}?" for number in range(5)]
+    rows = [{"question": one, "mc1_targets": labels, "mc2_targets": labels} for one in questions]
+    (data / "truthfulqa" / "mc_task.json").write_text(json.dumps(rows))
+    for subject in (task.removeprefix("mmlu_") for task in SUITES["mmlu_5shot"][1]):
+        for split in ("dev", "test"):
+            lines = [f"{one},{','.join(ANSWERS)},{number % 4}" for number, one in enumerate(questions)]
+            (data / "mmlu" / split / f"{subject}_{split}.csv").write_text("\n".join(lines))
+    scenes = [
+        {"activity_label": "Painting", "ctx_a": f"She paints wall {number}.", "ctx_b": "it is", "endings": ANSWERS,
+         "label": number % 4}
+        for number in range(5)
+    ]  # fmt: skip
+    (data / "hellaswag" / "hellaswag_val.jsonl").write_text("\n".join(map(json.dumps, scenes)))
+    return load_suites(data, Home(tmp_path_factory.mktemp("home")))
+
+
+def test_both_sides_evaluate_every_suite_in_turn(
+    tiny_model: LanguageModel, suites: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    timings = compare(tiny_model, suites, items=3, rounds=2)
+    assert {suite: timing.items for suite, timing in timings.items()} == {
+        "truthfulqa_mc2": 6, "mmlu_5shot": 12, "hellaswag": 6,
+    }  # fmt: skip
     assert all(seconds > 0 for timing in timings.values() for seconds in timing.seconds.values())
     assert capsys.readouterr().out == ""
 
 
-def test_tasks_of_a_suite_are_evaluated_together(tiny_model: LanguageModel) -> None:
-    suites = load_suites(BENCHMARKS)
-    assert suites.keys() == SUITES.keys()
-    numbers = metrics(run_tasks(PrefixSharingLM(tiny_model), suites["truthfulqa_mini"], 2))
+def test_metrics_of_tasks_and_of_items(tiny_model: LanguageModel, suites: dict[str, dict[str, Any]]) -> None:
+    lm = PrefixSharingHFLM(pretrained=tiny_model.model, tokenizer=tiny_model.tokenizer)
+    numbers = metrics(run_tasks(lm, suites["hellaswag"], 2))
     plain = {name for name in numbers if " of item " not in name}
-    assert plain == {"truthfulqa_mini_mc1 acc", "truthfulqa_mini_mc2 mc2"}
+    assert plain == {"hellaswag acc", "hellaswag acc_norm"}
     assert len(numbers) == len(plain) + 2 * 2
     for name in plain:  # a task's number is the mean of its items'
         items = [value for key, value in numbers.items() if key.startswith(f"{name} of item ")]
         assert numbers[name] == pytest.approx(sum(items) / 2)
 
 
-def test_a_metric_that_differs_stops_the_comparison(tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_that_differs_stops_the_comparison(
+    tiny_model: LanguageModel, suites: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A tokenizer that eats the spaces of one side alone is such a defect."""
-    encode = PrefixSharingLM.tok_encode
+    encode = PrefixSharingHFLM.tok_encode
     monkeypatch.setattr(
-        PrefixSharingLM, "tok_encode", lambda self, text, *a, **k: encode(self, text.replace(" ", ""), *a, **k)
+        PrefixSharingHFLM, "tok_encode", lambda self, text, *a, **k: encode(self, text.replace(" ", ""), *a, **k)
     )
-    with pytest.raises(WrongResult, match=r"truthfulqa_mini: \d+ metrics differ from the peer's: .*: ours .*, peer "):
-        compare(tiny_model, BENCHMARKS, items=3, rounds=1)
+    with pytest.raises(WrongResult, match=r"truthfulqa_mc2: \d+ metrics differ from the peer's: .*: ours .*, peer "):
+        compare(tiny_model, suites, items=3, rounds=1)
 
 
 def test_differences_are_beyond_rounding_or_lacking() -> None:
@@ -63,7 +91,7 @@ def test_the_summary_divides_items_per_second() -> None:
     assert content["part"] == "evaluation"
     assert content["ratios"] == {"overall": 3.0, "mmlu_mini": 1.5, "hellaswag_mini": 3.75}
     assert content["ours"] == {
-        "name": "PrefixSharingLM",
+        "name": "hf-prefix-sharing",
         "model": "tiny",
         "items": 30,
         "items_per_second": {"overall": 5.0, "mmlu_mini": 5.0, "hellaswag_mini": 5.0},

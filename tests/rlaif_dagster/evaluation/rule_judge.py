@@ -13,12 +13,13 @@ from rlaif_dagster.spec.constitution import Constitution
 
 @dataclass
 class RuleJudge:
-    """`p(first, second)` is the probability that the first text is preferred, None for a refusal; `pairs` keeps what was
-    asked."""
+    """`p(first, second)` is the probability that the first text is preferred, None for a refusal; `fails(pair, order)`
+    says when no reply comes; `pairs` keeps what was asked."""
 
     p: Callable[[str, str], float | None]
     name: str = "rule"
     template_version: str = "1"
+    fails: Callable[[Pair, Order], bool] = lambda pair, order: False
     pairs: list[Pair] = field(default_factory=list)
 
     def judge(
@@ -42,8 +43,9 @@ class RuleJudge:
         )
 
     def _judgment(self, pair: Pair, principle_id: str, order: Order) -> Judgment:
-        p_a = self.p(pair.a, pair.b)
-        verdict = "refused" if p_a is None else verdict_of(p_a)
+        error = self.fails(pair, order)
+        p_a = None if error else self.p(pair.a, pair.b)
+        verdict = "error" if error else "refused" if p_a is None else verdict_of(p_a)
         return Judgment(
             pair.pair_id, pair.prompt_id, pair.a_id, pair.b_id, principle_id, order, verdict, p_a, "", self.name,
             self.template_version, 0, 0, 0.0, 0.0, False,

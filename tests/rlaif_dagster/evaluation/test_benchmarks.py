@@ -48,13 +48,15 @@ def test_all_suites(tiny_model: LanguageModel, items: Path, tmp_path: Path, capf
         ("truthfulqa_mini_mc1", "acc"), ("truthfulqa_mini_mc2", "mc2"), ("mmlu_mini", "acc"), ("pku_saferlhf_mini", "acc"),
         ("pku_saferlhf_mini", "acc_norm"), ("hellaswag_mini", "acc"), ("hellaswag_mini", "acc_norm"),
     }  # fmt: skip
+    by_category = numbers[numbers["category"].notna()]
+    numbers = numbers[numbers["category"].isna()]
     assert (numbers["n"] == 10).all()
     assert (numbers["fewshot"] == 0).all()
     assert ((numbers["ci_low"] >= 0) & (numbers["ci_low"] <= numbers["value"])).all()
     assert ((numbers["ci_high"] <= 1) & (numbers["ci_high"] >= numbers["value"])).all()
-    for task, own in answers.groupby("task"):
-        of_task = numbers[numbers["task"] == task].set_index("metric")
-        primary = of_task.loc["acc_norm"] if "acc_norm" in of_task.index else of_task.iloc[0]
+    assert not {"hellaswag_mini"} & set(by_category["task"])  # scenes have no subject
+    for (task, metric), own in answers.groupby(["task", "metric"]):
+        primary = numbers.set_index(["task", "metric"]).loc[(task, metric)]
         assert own["score"].mean() == pytest.approx(primary["value"])
         assert own["score"].std() / np.sqrt(10) == pytest.approx(primary["stderr"])
         if task == "truthfulqa_mini_mc2":
@@ -63,7 +65,26 @@ def test_all_suites(tiny_model: LanguageModel, items: Path, tmp_path: Path, capf
             assert list(own["correct"].astype(float)) == list(own["score"])
             assert (primary["ci_low"], primary["ci_high"]) == pytest.approx(wilson(own["score"].sum(), 10))
     assert to_arrow(TABLES["benchmarks"], numbers.assign(arm="base", seed=0), Cell("m")).num_rows == 7
-    assert to_arrow(TABLES["benchmark_items"], answers.assign(arm="base", seed=0), Cell("m")).num_rows == 50
+    assert to_arrow(TABLES["benchmark_items"], answers.assign(arm="base", seed=0), Cell("m")).num_rows == 70
+
+
+def test_numbers_by_subject_and_risk_category(tiny_model: LanguageModel, items: Path, tmp_path: Path) -> None:
+    """Each is the mean of its items; an item with two risk categories counts in both, and in the whole once."""
+    numbers, answers = run_benchmarks(
+        tiny_model, recipe("mmlu_mini", "pku_saferlhf_mini"), items, chunks=Chunks(tmp_path)
+    )
+    shown = {item["prompt"]: item["categories"] for item in read_items("pku_saferlhf_mini", items)}
+    safety = answers[(answers["task"] == "pku_saferlhf_mini") & (answers["metric"] == "acc_norm")]
+    assert {row.text.split("\n")[0]: list(row.categories) for row in safety.itertuples()} == shown
+    for row in numbers[numbers["category"].notna()].itertuples():
+        own = answers[(answers["task"] == row.task) & (answers["metric"] == row.metric)]
+        scores = own.loc[[row.category in categories for categories in own["categories"]], "score"]
+        assert (row.n, row.value) == (len(scores), pytest.approx(scores.mean()))
+        assert (row.ci_low, row.ci_high) == pytest.approx(wilson(scores.sum(), len(scores)))
+    subjects = {item["subject"] for item in read_items("mmlu_mini", items)}
+    assert set(numbers.loc[numbers["task"] == "mmlu_mini", "category"].dropna()) == subjects
+    risks = numbers[(numbers["task"] == "pku_saferlhf_mini") & (numbers["metric"] == "acc")]
+    assert risks["n"].iloc[1:].sum() == sum(map(len, shown.values())) > risks["n"].iloc[0] == 10
 
 
 def test_mc2_by_definition(tiny_model: LanguageModel, items: Path, tmp_path: Path) -> None:
@@ -85,13 +106,13 @@ def test_safety_is_asked_in_the_chat_template(
     from rlaif_dagster.evaluation import language_model
 
     asked: list[str] = []
-    real = language_model.score
+    real = language_model.score_tokens
 
-    def spy(lm: LanguageModel, requests: Any, **keywords: Any) -> Any:
-        asked.extend(lm.tokenizer.decode([*context, *continuation]) for context, continuation in requests)
-        return real(lm, requests, **keywords)
+    def spy(model: Any, requests: Any, **keywords: Any) -> Any:
+        asked.extend(tiny_model.tokenizer.decode([*context, *continuation]) for context, continuation in requests)
+        return real(model, requests, **keywords)
 
-    monkeypatch.setattr(language_model, "score", spy)
+    monkeypatch.setattr(language_model, "score_tokens", spy)
     run_benchmarks(tiny_model, recipe("pku_saferlhf_mini", "mmlu_mini"), items, chunks=Chunks(tmp_path))
     item = read_items("pku_saferlhf_mini", items)[0]
     beginning = f"<|im_start|>user\n{item['prompt']}<|im_end|>\n<|im_start|>assistant\n"
@@ -109,13 +130,39 @@ def test_a_finished_suite_is_never_computed_again(
 ) -> None:
     first = run_benchmarks(tiny_model, recipe("mmlu_mini"), items, chunks=Chunks(tmp_path))
     computed: list[str] = []
-    evaluate = benchmarks._evaluate
+    evaluated = benchmarks._Run.evaluated
     monkeypatch.setattr(
-        benchmarks, "_evaluate", lambda lm, suite, *rest: computed.append(suite.name) or evaluate(lm, suite, *rest)
+        benchmarks._Run, "evaluated", lambda run, rows: computed.append(run.suite.name) or evaluated(run, rows)
     )
     both = run_benchmarks(tiny_model, recipe("mmlu_mini", "hellaswag_mini"), items, chunks=Chunks(tmp_path))
     assert computed == ["hellaswag_mini"]
-    pd.testing.assert_frame_equal(both[0][:1], first[0])
+    pd.testing.assert_frame_equal(both[0][: len(first[0])], first[0])
+
+
+def test_a_larger_limit_only_adds(tiny_model: LanguageModel, items: Path, tmp_path: Path) -> None:
+    """The first items' requests are found again: only the others' tokens are read."""
+    read: list[int] = []
+    hook = tiny_model.model.model.embed_tokens.register_forward_hook(lambda _, args, __: read.append(args[0].numel()))
+
+    def tokens(limit: int, folder: str) -> tuple[int, pd.DataFrame]:
+        read.clear()
+        asked = recipe({"task": "hellaswag_mini", "limit": limit})
+        _, answers = run_benchmarks(tiny_model, asked, items, chunks=Chunks(tmp_path / folder))
+        return sum(read), answers
+
+    try:
+        few, first = tokens(4, "a")
+        added, more = tokens(10, "a")
+        whole, uncut = tokens(10, "b")
+    finally:
+        hook.remove()
+    assert added <= whole - few + 10  # what the two parts share at their beginning is read twice
+    assert len(more) == 20
+    for metric, own in first.groupby("metric"):
+        pd.testing.assert_series_equal(
+            more.loc[more["metric"] == metric, "score"].reset_index(drop=True)[:4], own["score"].reset_index(drop=True)
+        )
+    pd.testing.assert_frame_equal(more, uncut)
 
 
 def test_fewshot_and_limit(tiny_model: LanguageModel, items: Path, tmp_path: Path) -> None:

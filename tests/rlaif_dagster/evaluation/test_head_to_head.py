@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlaif_dagster.evaluation.duels import Duel, win_probabilities
-from rlaif_dagster.evaluation.head_to_head import head_to_head, length_controlled, meetings, outcome
+from rlaif_dagster.evaluation.duels import Duel, judge_duels
+from rlaif_dagster.evaluation.head_to_head import complete, head_to_head, length_controlled, meetings, outcome
+from rlaif_dagster.judging.verdicts import Order, Pair
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Judging
 from rlaif_dagster.statistics import wilson
@@ -79,7 +80,44 @@ def test_a_failed_verdict_counts_for_nobody() -> None:
     answers = responses({("base", 0): ["a", "b", "c?"], ("dpo", 0): ["a!", "b!", "c!"]})
     row = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(sometimes)).iloc[0]
     assert (row["wins_a"], row["wins_b"], row["ties"], row["win_rate"]) == (2, 0, 0, 1.0)
-    assert head_to_head(answers[answers["prompt_id"] == "p3"], PROMPTS, LOUD, RECIPE, RuleJudge(sometimes)).empty
+    assert (row["n"], row["unjudged"], row["errors"]) == (2, 1, 0)
+    alone = head_to_head(answers[answers["prompt_id"] == "p3"], PROMPTS, LOUD, RECIPE, RuleJudge(sometimes))
+    assert list(alone[["wins_a", "wins_b", "ties", "n", "unjudged"]].iloc[0]) == [0, 0, 0, 0, 1]
+    assert alone[["win_rate", "ci_low", "ci_high", "length_controlled_win_rate"]].isna().all(axis=None)
+    assert to_arrow(TABLES["head_to_head"], alone, Cell("m", "c")).num_rows == 1
+
+
+def test_what_the_provider_could_not_answer_is_not_final() -> None:
+    """A refusal is a verdict; an error may be none the next time, also where the other order has a verdict."""
+
+    def fails_in_one_order(pair: Pair, order: Order) -> bool:
+        return order == "ba" and "?" in pair.a + pair.b
+
+    answers = responses({("base", 0): ["a", "b?"], ("dpo", 0): ["a!", "b!"]})
+    found = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks, fails=fails_in_one_order))
+    row = found.iloc[0]
+    assert (row["wins_a"], row["unjudged"], row["errors"]) == (2, 0, 1)
+    assert row["order_consistent"] == 0.5  # in the second meeting one order has nothing to say
+    assert not complete(found)
+    assert complete(head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks)))
+
+
+def test_the_judge_is_checked_by_the_format() -> None:
+    """Three meetings of which one answer has the format: the judge prefers it, the other one, and neither."""
+    strict = Constitution.model_validate(
+        {"principles": [{"id": "loud", "text": "Be as loud as you can."}], "format": {"fields": [{"label": "Answer"}]}}
+    )
+    answers = responses(
+        {
+            ("base", 0): ["plain", "plain!", "plain", "Answer: both"],
+            ("dpo", 0): ["Answer: a!", "Answer: b", "Answer: c", "Answer: too!"],
+        }
+    )
+    row = head_to_head(answers, PROMPTS, strict, RECIPE, RuleJudge(marks)).iloc[0]
+    assert (row["format_n"], row["format_agreement"]) == (3, 0.5)
+    row = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks)).iloc[0]
+    assert row["format_n"] == 0
+    assert np.isnan(row["format_agreement"])
 
 
 def test_outcome_within_the_margin_is_a_tie() -> None:
@@ -91,7 +129,7 @@ def test_the_winner_is_the_same_on_either_side() -> None:
     """Which answer the judge is shown first follows from content; the probability is always that of the duel's own a."""
     duels = [Duel("p", "?", a, b) for a, b in (("x!", "y"), ("y", "x!"), ("z!", "w"), ("w", "z!"))]
     judge = RuleJudge(marks)
-    assert win_probabilities(duels, LOUD, RECIPE, judge) == pytest.approx([0.9, 0.1, 0.9, 0.1])
+    assert [one.p for one in judge_duels(duels, LOUD, RECIPE, judge)] == pytest.approx([0.9, 0.1, 0.9, 0.1])
     assert len(judge.pairs) == 2
     assert {duel.swapped for duel in duels} == {True, False}
 

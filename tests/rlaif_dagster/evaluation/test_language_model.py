@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from lm_eval.tasks import TaskManager
 
 import rlaif_dagster.evaluation.tasks
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.evaluation import language_model
 from rlaif_dagster.evaluation.items import TASKS
 from rlaif_dagster.evaluation.language_model import PrefixSharingLM
+from rlaif_dagster.evaluation.request_store import RequestStore
 from rlaif_dagster.home import CHECKOUT
+from rlaif_dagster.language import scoring
 from rlaif_dagster.language.base_model import LanguageModel
-from rlaif_dagster.work import Chunks
 
 PAIRS = [
     ("", "The capital of France"),
@@ -63,10 +67,87 @@ def test_generate_until(both: tuple[PrefixSharingLM, HFLM], tmp_path: Path) -> N
     ours, theirs = (lm.generate_until(instances("generate_until", asked)) for lm in both)
     assert ours == theirs
     assert len(set(ours)) > 1
-    storing = PrefixSharingLM(both[0].lm, batch_size=3, chunks=Chunks(tmp_path))
+    storing = PrefixSharingLM(both[0].lm, batch_size=3, store=RequestStore(tmp_path))
     assert storing.generate_until(instances("generate_until", asked)) == ours
-    assert len(list(tmp_path.glob("*.json"))) == 2
-    assert storing.generate_until(instances("generate_until", asked)) == ours
+    with no_forward_pass(both[0].lm):
+        assert storing.generate_until(instances("generate_until", asked)) == ours
+
+
+def test_sampled_texts_follow_from_seed_and_context_alone(tiny_model: LanguageModel) -> None:
+    """Whatever else is in the batch, and however the requests are cut into batches."""
+    settings = {"until": ["\n"], "max_gen_toks": 12, "do_sample": True, "temperature": 1.0}
+    asked = [(text, settings) for text in ("Be honest", "Name three fruits.", "Why is the sky", "Count from one")]
+    together = PrefixSharingLM(tiny_model, batch_size=4).generate_until(instances("generate_until", asked))
+    alone = [
+        PrefixSharingLM(tiny_model, batch_size=1).generate_until(instances("generate_until", [one]))[0] for one in asked
+    ]
+    assert together == alone
+    assert PrefixSharingLM(tiny_model, seed=1).generate_until(instances("generate_until", asked)) != together
+
+
+def test_finished_requests_are_never_computed_again(tiny_model: LanguageModel, tmp_path: Path) -> None:
+    """A larger limit only adds, and a run that is cut short keeps what it had: token for token."""
+    lm = PrefixSharingLM(tiny_model, store=RequestStore(tmp_path))
+    few = [(f"Q: {number}?\nA:", answer) for number in range(4) for answer in (" yes", " no")]
+    more = [*few, ("Q: 9?\nA:", " maybe")]
+    first = lm.loglikelihood(instances("loglikelihood", few))
+    with no_forward_pass(tiny_model):
+        assert lm.loglikelihood(instances("loglikelihood", few)) == first
+    read: list[int] = []
+    hook = tiny_model.model.model.embed_tokens.register_forward_hook(lambda _, args, __: read.append(args[0].numel()))
+    try:
+        assert lm.loglikelihood(instances("loglikelihood", more))[:-1] == first
+    finally:
+        hook.remove()
+    context, continuation = lm._encode_pair(*more[-1])
+    assert sum(read) == len(context) + len(continuation) - 1
+
+
+def test_a_killed_run_keeps_every_forward_pass(
+    tiny_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language_model, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(scoring, "ROW_TOKENS", {"cpu": 16})
+    lm = PrefixSharingLM(tiny_model, store=RequestStore(tmp_path))
+    asked = [(f"Q: {number}, what comes next?\nA:", " something else") for number in range(12)]
+    passes: list[int] = []
+
+    def dies(_: Any, args: Any, __: Any) -> None:
+        passes.append(args[0].numel())
+        if len(passes) == 8:
+            raise KeyboardInterrupt
+
+    hook = tiny_model.model.model.embed_tokens.register_forward_hook(dies)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lm.loglikelihood(instances("loglikelihood", asked))
+        passes.clear()
+        passes += [0] * 8  # never dies again
+        resumed = lm.loglikelihood(instances("loglikelihood", asked))
+    finally:
+        hook.remove()
+    whole = PrefixSharingLM(tiny_model).loglikelihood(instances("loglikelihood", asked))
+    assert [value for value, _ in resumed] == pytest.approx([value for value, _ in whole], abs=1e-4)
+    assert [greedy for _, greedy in resumed] == [greedy for _, greedy in whole]
+    nodes = len({tuple(ids[:end]) for ids in encoded(lm, asked) for end in range(1, len(ids))})
+    assert 0 < sum(passes) < nodes - 4 * 16  # at least half of the eight passes' work was kept
+
+
+def encoded(lm: PrefixSharingLM, asked: list[tuple[str, str]]) -> list[list[int]]:
+    pairs = [lm._encode_pair(*one) for one in asked]
+    return [context + continuation for context, continuation in pairs]
+
+
+@contextmanager
+def no_forward_pass(lm: LanguageModel) -> Iterator[None]:
+    def fails(*_: Any) -> None:
+        raise AssertionError("the model was run")
+
+    hook = lm.model.model.embed_tokens.register_forward_hook(fails)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def test_what_is_not_offered_is_refused(both: tuple[PrefixSharingLM, HFLM]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.evaluation.grade_question import grade_messages, read_grade
-from rlaif_dagster.evaluation.qualitative import grade
+from rlaif_dagster.evaluation.qualitative import complete, grade
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.build import make_judge
 from rlaif_dagster.judging.verdicts import make_pair
@@ -134,6 +134,9 @@ def test_no_answer_is_no_grade(home: Home) -> None:
     assert found["correctness_grade"].fillna(-1).tolist() == [0.0, 1.0, 1.0, -1.0]
     assert found["rationale"][1].startswith("no grade could be read in: I would say")
     assert found["rationale"][2].startswith("no grade: ")
+    assert list(found["status"]) == ["unreadable", "unreadable", "error", "unreadable"]
+    assert not complete(found)
+    assert complete(found[found["status"] != "error"])
 
 
 def test_panel_averages_by_weight_and_shares_the_budget(tiny_model_folder: Path, home: Home) -> None:
