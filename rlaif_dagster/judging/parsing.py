@@ -4,8 +4,9 @@ Pure and tolerant, in this order: JSON objects (bare, fenced, or cut off after t
 (`Answer: B`), a bare letter. What is found must be unanimous: a text that says both A and B says nothing. There is no
 default. A text without a verdict is a refusal when it declines, and unparseable otherwise.
 
-An answer that is judged cannot speak for the judge. Where a text says both A and B and quotes an answer word for word,
-what it quotes is left out and the rest is read again: a verdict that stands in an answer is not the judge's.
+An answer that is judged cannot speak for the judge. Where a text does not say one thing and quotes an answer word for word,
+what it quotes is left out and the rest is read again: a verdict that stands in an answer is not the judge's. A model's
+thinking is left out where models put it, at the beginning, so that no quoted `<think>` hides what follows.
 
 Letters name the places in which the judge was shown the answers; `in_terms_of_pair` turns them into the pair's own.
 """
@@ -24,7 +25,7 @@ Said = Literal["A", "B", "tie", "refused", "unparseable"]
 SHORTEST_QUOTE = 12  # characters; a shorter piece of an answer may be anybody's words
 
 _KEYS = ("verdict", "answer", "winner", "preferred", "preference", "choice", "better")
-_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _CUT_JSON = re.compile(r'"verdict"\s*:\s*"([^"\n]{1,40})"', re.IGNORECASE)
 _BRACKETS = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 _LABEL = re.compile(
@@ -44,22 +45,21 @@ _DECLINES = re.compile(
 def parse(text: str, finish: str = "stop", shown: Sequence[str] = ()) -> Said:
     """The verdict in a judge's answer. `finish` is why the provider stopped: an answer that it withheld is a refusal.
     `shown` are the texts that were judged."""
-    text = _readable(text)
-    found = _verdicts(text)
-    if len(set(found)) > 1:
-        found = _verdicts(without_quotes(text, shown)) or found
-    return _agreed(found, text, finish)
+    found = _verdicts(_readable(text))
+    if len(set(found)) != 1:
+        found = _verdicts(_readable(without_quotes(text, shown))) or found
+    return _agreed(found, _readable(text), finish)
 
 
 def parse_joint(text: str, names: Sequence[str], finish: str = "stop", shown: Sequence[str] = ()) -> dict[str, Said]:
     """The verdict on each principle by its name, in one answer to all; each is read by itself."""
-    text = _readable(text)
+    readable, unquoted = _readable(text), _readable(without_quotes(text, shown))
     out: dict[str, Said] = {}
     for name in names:
-        found = _named(text, name)
-        if len(set(found)) > 1:
-            found = _named(without_quotes(text, shown), name) or found
-        out[name] = _agreed(found, text, finish)
+        found = _named(readable, name)
+        if len(set(found)) != 1:
+            found = _named(unquoted, name) or found
+        out[name] = _agreed(found, readable, finish)
     return out
 
 

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from rlaif_dagster.errors import UserError
@@ -45,7 +46,7 @@ class Provider:
     api_key: str | None
     price: Price | None
 
-    @property
+    @cached_property
     def endpoint(self) -> str:
         """Who answers, as the ledger calls it."""
         return endpoint_of(self.spec)
@@ -231,7 +232,6 @@ def quiet_litellm() -> Any:
 
     litellm.telemetry = False
     litellm.suppress_debug_info = True
-    litellm.turn_off_message_logging = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm
