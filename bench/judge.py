@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ ORDERS: tuple[Order, ...] = ("ab", "ba")
 
 
 def measure() -> Measurement:
-    """Both sides on VERDICTS questions. Raises WrongResult when one lost an answer."""
+    """Both sides on ROUNDS times CONCURRENCY questions. Raises WrongResult when one lost an answer."""
     return compare(peer_python(current_home()), concurrency=CONCURRENCY, latency=LATENCY, rounds=ROUNDS)
 
 
@@ -55,15 +55,20 @@ def compare(peer: Path, *, concurrency: int, latency: float, rounds: int) -> Mea
         with server(latency) as url:
             script = Path(__file__).parent / "peers" / "distilabel_step.py"
             theirs = _run([str(peer), str(script), str(questions), url, *[str(concurrency)] * 2], "peer")
+    return summary(ours, theirs, verdicts=verdicts, concurrency=concurrency, latency=latency)
+
+
+def summary(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, verdicts: int, concurrency: int, latency: float
+) -> Measurement:
+    """Both sides' seconds as figures. Raises WrongResult when answers are missing or differ."""
     if ours["answers"] != theirs["answers"] or len(ours["answers"]) != verdicts:
-        raise WrongResult(
-            f"of {verdicts} answers ours has {len(ours['answers'])} and the peer {len(theirs['answers'])}"
-        )
-    ideal = concurrency / latency
+        found = [len(taken["answers"]) for taken in (ours, theirs)]
+        raise WrongResult(f"of {verdicts} answers ours has {found[0]} and the peer {found[1]}, or they differ")
     sides = {
         side: {
             "verdicts_per_second": verdicts / taken["wall"],
-            "of_ideal": verdicts / taken["wall"] / ideal,
+            "of_ideal": verdicts / taken["wall"] * latency / concurrency,
             "cpu_ms_per_request": 1000 * taken["cpu"] / verdicts,
         }
         for side, taken in (("ours", ours), ("peer", theirs))
@@ -74,9 +79,14 @@ def compare(peer: Path, *, concurrency: int, latency: float, rounds: int) -> Mea
             "of_ideal": sides["ours"]["of_ideal"],
             "cpu_per_request": sides["ours"]["cpu_ms_per_request"] / sides["peer"]["cpu_ms_per_request"],
         },
-        ours={"name": "ApiJudge", "concurrency": concurrency, "latency_s": latency, "verdicts": verdicts}
-        | sides["ours"],
-        peer={"name": f"{PEER} {PEER_VERSION} TextGeneration with LiteLLM {LITELLM_VERSION}"} | sides["peer"],
+        ours={
+            "name": "ApiJudge",
+            "concurrency": concurrency,
+            "latency_s": latency,
+            "verdicts": verdicts,
+            **sides["ours"],
+        },
+        peer={"name": f"{PEER} {PEER_VERSION} TextGeneration with LiteLLM {LITELLM_VERSION}", **sides["peer"]},
         machine=machine(threads=1),
     )
 
