@@ -45,10 +45,10 @@ def judge(
         raise UserError(
             f"`rlaif judge` takes one constitution; choose with --constitution: {', '.join(chosen.constitutions)}"
         )
+    asked, first, second = (_text(given) for given in (prompt, answer_a, answer_b))
     found = judged(
-        _text(prompt), _text(answer_a), _text(answer_b), chosen.constitutions[0],
-        name=judge_, mode=mode, budget=budget, dry_run=dry_run,
-    )  # fmt: skip
+        asked, first, second, chosen.constitutions[0], name=judge_, mode=mode, budget=budget, dry_run=dry_run
+    )
     if json:
         import json as writer
 

@@ -19,6 +19,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.asking import Failure, ask_all
+from rlaif_dagster.judging.batch import POLL_SECONDS
 from rlaif_dagster.judging.cache import Answer, cache_path, known_keys, open_cache
 from rlaif_dagster.judging.parsing import Said, in_terms_of_pair, parse, parse_joint
 from rlaif_dagster.judging.prices import supports_schema
@@ -45,7 +46,8 @@ OUTSIDE_PARAMETERS = {
 
 @dataclass(frozen=True)
 class ApiJudge:
-    """A judge behind litellm. `backoff` is the first wait of the retries, in seconds.
+    """A judge behind litellm. `backoff` is the first wait of the retries and `poll` that between looks at a batch, in
+    seconds.
 
     Raises UserError for fields among `parameters` that have a place of their own: a key in a file would reach the cache's keys,
     the lineage and the version control.
@@ -55,6 +57,7 @@ class ApiJudge:
     spec: ApiSpec
     home: Home
     backoff: float = 1.0
+    poll: float = POLL_SECONDS
 
     def __post_init__(self) -> None:
         if wrong := sorted(OUTSIDE_PARAMETERS & set(self.spec.parameters)):
@@ -112,6 +115,7 @@ class ApiJudge:
                         backoff=self.backoff,
                         budget_usd=budget_usd,
                         progress=progress,
+                        poll=self.poll,
                         extra=lambda key: self._extra(template, list(by_key[key].texts)),
                         label=lambda key, answer: "/".join(
                             sorted({verdict for verdict, _ in self._read(by_key[key], answer, template).values()})

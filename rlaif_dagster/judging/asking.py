@@ -21,6 +21,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.judging.batch import POLL_SECONDS, ask_in_batches
 from rlaif_dagster.judging.budget import Budget
 from rlaif_dagster.judging.cache import Answer, AnswerCache
 from rlaif_dagster.judging.ledger import ANSWERED, Entry
@@ -55,13 +56,14 @@ async def ask_all(
     progress: str | None,
     extra: Callable[[str], Mapping[str, Any]] | None = None,
     label: Label | None = None,
+    poll: float = POLL_SECONDS,
 ) -> dict[str, Answer | Failure]:
     """The answer, or the reason why there is none, to each question by its key.
 
     An answer is in the cache before it is counted. `extra` gives what is sent beside a question's messages; `label` names
-    an answer's verdict for the progress bar. When the budget is spent or the provider turns the judge away, requests in
-    flight still end and are kept; then UserError is raised. When FAILURES_IN_A_ROW requests in a row got no answer, the
-    rest fail unasked.
+    an answer's verdict for the progress bar; `poll` is how often a batch is looked at, seconds. When the budget is spent
+    or the provider turns the judge away, requests in flight still end and are kept; then UserError is raised. When
+    FAILURES_IN_A_ROW requests in a row got no answer, the rest fail unasked.
     """
     if budget_usd is not None and provider.price is None:
         raise UserError(
@@ -70,6 +72,12 @@ async def ask_all(
         )
     if provider.price is None:
         log.warning("judge %s: no price is known for %s; its cost is counted as 0", provider.judge, provider.spec.model)
+    if provider.spec.batch:
+        found = await ask_in_batches(
+            provider, questions, cache, budget_usd=budget_usd, most=lambda messages: most_expensive(provider, messages),
+            progress=progress, extra=extra or (lambda key: {}), poll=poll,
+        )  # fmt: skip
+        return {key: Failure(answer) if isinstance(answer, str) else answer for key, answer in found.items()}
     bar = tqdm(total=len(questions), desc=progress, unit="verdict", disable=None if progress else True)
     with bar:
         run = _Run(provider, cache, backoff, Budget(budget_usd), bar, extra or (lambda key: {}), label)

@@ -10,8 +10,9 @@ Beside the answers stands the ledger (`judging.ledger`): an answer and its price
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -32,6 +33,15 @@ CREATE TABLE IF NOT EXISTS answers (
     cost_usd REAL NOT NULL,
     latency_ms REAL NOT NULL,
     logprobs TEXT
+) WITHOUT ROWID
+"""
+
+
+_BATCHES = """
+CREATE TABLE IF NOT EXISTS batches (
+    batch TEXT PRIMARY KEY,
+    endpoint TEXT NOT NULL,
+    keys TEXT NOT NULL
 ) WITHOUT ROWID
 """
 
@@ -73,14 +83,33 @@ class AnswerCache:
     def put(self, answers: Mapping[str, Answer], entry: Entry | None = None) -> None:
         """Keep the answers, and book what they took, in one transaction. Of two answers to one key the first stays, so
         that every process that asks afterwards reads the same; both were paid for and are booked."""
-        rows = [(key, *astuple(answer)) for key, answer in answers.items()]
         with self._connection:
-            self._connection.executemany(
-                f"INSERT OR IGNORE INTO answers (key, {_COLUMNS}) VALUES ({', '.join('?' * (1 + len(fields(Answer))))})",
-                rows,
-            )
+            self._insert(answers)
             if entry is not None:
                 book(self._connection, entry)
+
+    def batches(self, endpoint: str) -> dict[str, list[str]]:
+        """Batches that were sent to an endpoint and not fetched yet, with their keys."""
+        rows = self._connection.execute("SELECT batch, keys FROM batches WHERE endpoint = ? ORDER BY batch", [endpoint])
+        return {batch: json.loads(keys) for batch, keys in rows}
+
+    def note_batch(self, endpoint: str, batch: str, keys: Sequence[str]) -> None:
+        """A batch was sent."""
+        with self._connection:
+            self._connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (batch, endpoint, json.dumps(keys)))
+
+    def end_batch(self, batch: str, answers: Mapping[str, Answer], entries: Iterable[Entry]) -> None:
+        """Keep a batch's answers, book what they took (once, whoever fetched them first), and forget the batch."""
+        with self._connection:
+            self._insert(answers)
+            if self._connection.execute("DELETE FROM batches WHERE batch = ?", [batch]).rowcount:
+                for entry in entries:
+                    book(self._connection, entry)
+
+    def _insert(self, answers: Mapping[str, Answer]) -> None:
+        rows = [(key, *astuple(answer)) for key, answer in answers.items()]
+        places = ", ".join("?" * (1 + len(fields(Answer))))
+        self._connection.executemany(f"INSERT OR IGNORE INTO answers (key, {_COLUMNS}) VALUES ({places})", rows)
 
 
 def cache_path(home: Home) -> Path:
@@ -124,6 +153,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(_SCHEMA)
+        connection.execute(_BATCHES)
         if columns and "logprobs" not in columns:
             connection.execute("ALTER TABLE answers ADD COLUMN logprobs TEXT")
         new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()

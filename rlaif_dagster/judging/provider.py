@@ -72,7 +72,7 @@ class Provider:
         except self.litellm.exceptions.ContentPolicyViolationError:
             return Answer("", "content_filter", 0, 0, 0.0, 1000 * (time.monotonic() - start))
         except OpenAIError as error:
-            trouble = self._explained(error)
+            trouble = self.explained(error)
         else:
             return self.answer(response, 1000 * (time.monotonic() - start))
         raise trouble  # outside the handler: litellm's own error, with what it knows of the request, is not even its context
@@ -83,6 +83,7 @@ class Provider:
             raise Unavailable("the response holds no answer", kind="empty", billed=True)
         choice, usage = response.choices[0], getattr(response, "usage", None)
         declined = (getattr(choice.message, "provider_specific_fields", None) or {}).get("refusal")
+        declined = declined or getattr(choice.message, "refusal", None)
         tokens_in = int(getattr(usage, "prompt_tokens", None) or 0)
         tokens_out = int(getattr(usage, "completion_tokens", None) or 0)
         return Answer(
@@ -98,6 +99,10 @@ class Provider:
     def _clean(self, text: str) -> str:
         """The text without the key: a server may echo what it was sent."""
         return text.replace(self.api_key, "***") if self.api_key and self.api_key != NO_KEY else text
+
+    def clean_line(self, text: str) -> str:
+        """The text on one short line, without anything that looks like a key."""
+        return without_secrets(text, self.api_key)
 
     def _logprobs(self, choice: Any) -> str | None:
         """The tokens' log-probabilities as JSON: [token, log-probability, [[alternative, log-probability], ...]] each."""
@@ -119,7 +124,8 @@ class Provider:
         cost = response._hidden_params.get("response_cost")
         return self.price.of(tokens_in, tokens_out) if cost is None else float(cost)
 
-    def _explained(self, error: Exception) -> Exception:
+    def explained(self, error: Exception) -> Exception:
+        """What litellm's error comes to: Unavailable, Rejected or UserError, without what it knows of the request."""
         status = getattr(error, "status_code", None)
         line = f"{type(error).__name__} {status or ''}".strip() + f": {without_secrets(str(error), self.api_key)}"
         if status == 401:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from rlaif_dagster.home import Home
 from rlaif_dagster.judging.aggregate import preferences
 from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.asking import FAILURES_IN_A_ROW
-from rlaif_dagster.judging.cache import cache_path
+from rlaif_dagster.judging.cache import cache_path, open_cache
+from rlaif_dagster.judging.ledger import Entry, book, outcomes, outcomes_since, spent_usd, total_usd
 from rlaif_dagster.judging.pairs import build_pairs
 from rlaif_dagster.judging.verdicts import Pair, make_pair
 from rlaif_dagster.spec.recipes import PairBuilding
@@ -350,6 +352,53 @@ def files(folder: Path) -> list[Path]:
     found = [path for path in folder.rglob("*") if path.is_file()]
     assert found
     return found
+
+
+def test_the_progress_bar_tells_rate_cost_verdicts_and_what_is_asked_again(
+    api_judge: MakeJudge, capfd: pytest.CaptureFixture[str]
+) -> None:
+    replies = {0: fails(500), 3: says("Both are nice.")}
+    with serving(lambda request, number: replies.get(number) or prefers_good(request, number)) as server:
+        api_judge(server.url, concurrency=1).judge([pair(0), pair(1)], LAW, BOTH, progress="candidates")
+    told = capfd.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "candidates: 100%" in told
+    assert "4/4" in told
+    assert "verdict/s" in told
+    assert f"${4 * PRICE:.4f}" in told
+    assert "unparseable 1" in told
+    assert "asked again 1" in told
+
+
+def test_what_judging_took_is_on_the_assets_metadata(api_judge: MakeJudge, home: Home) -> None:
+    before = outcomes(home)
+    with serving(lambda request, number: fails(500) if number == 0 else prefers_good(request, number)) as server:
+        api_judge(server.url).judge([pair(0), pair(1)], LAW, BOTH)
+        first = outcomes_since(home, before)
+        between, spent = outcomes(home), spent_usd(home)
+        api_judge(server.url).judge([pair(0), pair(1), pair(2)], LAW, BOTH)
+    assert first == {"answered": 4, "server_error": 1}
+    assert outcomes_since(home, between) == {"answered": 2}
+    assert spent == pytest.approx(4 * PRICE)
+    assert total_usd(home) == spent_usd(home) == pytest.approx(6 * PRICE)
+    with sqlite3.connect(cache_path(home)) as connection:  # what another process paid is in the total alone
+        book(connection, Entry("elsewhere", "answered", cost_usd=1.0), process="another")
+    assert spent_usd(home) == pytest.approx(6 * PRICE)
+    assert total_usd(home) == pytest.approx(6 * PRICE + 1)
+
+
+def test_a_cache_of_an_older_release_keeps_its_answers_and_their_price(home: Home) -> None:
+    cache_path(home).parent.mkdir(parents=True)
+    with sqlite3.connect(cache_path(home)) as connection:
+        connection.execute(
+            "CREATE TABLE answers (key TEXT PRIMARY KEY, text TEXT NOT NULL, finish TEXT NOT NULL, tokens_in INTEGER NOT NULL, "
+            "tokens_out INTEGER NOT NULL, cost_usd REAL NOT NULL, latency_ms REAL NOT NULL) WITHOUT ROWID"
+        )
+        connection.execute("INSERT INTO answers VALUES ('k', 'said', 'stop', 1, 2, 0.25, 3)")
+    assert total_usd(home) == 0.0
+    with open_cache(cache_path(home)) as cache:
+        assert cache.get(["k"])["k"].text == "said"
+    assert total_usd(home) == 0.25
+    assert spent_usd(home) == 0.0
 
 
 def test_an_answer_that_gives_orders_is_shown_as_data(api_judge: MakeJudge) -> None:
