@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -355,12 +357,18 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_the_progress_bar_tells_rate_cost_verdicts_and_what_is_asked_again(
-    api_judge: MakeJudge, capfd: pytest.CaptureFixture[str]
+    api_judge: MakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    monkeypatch.setenv("COLUMNS", "160")
     replies = {0: fails(500), 3: says("Both are nice.")}
     with serving(lambda request, number: replies.get(number) or prefers_good(request, number)) as server:
         api_judge(server.url, concurrency=1).judge([pair(0), pair(1)], LAW, BOTH, progress="candidates")
-    told = capfd.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    told = screen.getvalue().replace("\r", "\n").strip().splitlines()[-1]
     assert "candidates: 100%" in told
     assert "4/4" in told
     assert "verdict/s" in told
