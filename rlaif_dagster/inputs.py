@@ -12,6 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.judging.parsing import PARSING_VERSION
 from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, Template
 from rlaif_dagster.spec.judge import ApiJudge, JudgeSpec, LikelihoodJudge
 from rlaif_dagster.spec.project import Project
@@ -55,10 +56,12 @@ def judge_meaning(project: Project, name: str) -> dict[str, Any]:
 
 
 def _wording(judge: JudgeSpec, mode: Mode) -> str | None:
-    """Version of how the judge is asked; a panel's members are asked each in its way."""
+    """Version of how the judge is asked and its answers are read; a panel's members are asked each in its way."""
     if isinstance(judge, LikelihoodJudge):
         return LIKELIHOOD_VERSION
-    return Template(judge.reasoning, joint=mode == "joint").version if isinstance(judge, ApiJudge) else None
+    if isinstance(judge, ApiJudge):
+        return content_hash(Template(judge.reasoning, joint=mode == "joint").version, PARSING_VERSION)
+    return None
 
 
 def _judge_spec(project: Project, cell: Cell) -> Any:

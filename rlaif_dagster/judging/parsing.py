@@ -22,6 +22,7 @@ from rlaif_dagster.judging.verdicts import P_A, Order, Verdict
 
 Said = Literal["A", "B", "tie", "refused", "unparseable"]
 
+PARSING_VERSION = 2  # to be raised with every change of what is read out of an answer: verdicts are read again, unasked
 SHORTEST_QUOTE = 12  # characters; a shorter piece of an answer may be anybody's words
 
 _KEYS = ("verdict", "answer", "winner", "preferred", "preference", "choice", "better")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -137,3 +138,23 @@ def test_a_measuring_judge_has_no_joint_mode() -> None:
     judge = LikelihoodJudge("m", Spec(kind="likelihood", model="x"), ModelSpec(folder="/nowhere"), Home(None))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="field 'mode': found 'joint', allowed: per_principle, sampled"):
         judge.judge(PAIRS, LAW, BOTH, mode="joint")
+
+
+def test_a_changed_parser_makes_the_judge_another_one_in_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered of a step is read anew, from the answers that are stored."""
+    from rlaif_dagster import inputs
+    from rlaif_dagster.spec.project import Project
+
+    for name, text in {
+        "judges/asked.yaml": "kind: api\nmodel: openai/x\n", "recipes/judging.yaml": "judge: asked\n",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = inputs.judge_meaning(Project(tmp_path), "asked")
+    assert inputs.judge_meaning(Project(tmp_path), "asked") == before
+    monkeypatch.setattr(inputs, "PARSING_VERSION", inputs.PARSING_VERSION + 1)
+    after = inputs.judge_meaning(Project(tmp_path), "asked")
+    assert after["judges"] == before["judges"]
+    assert after["asked"] != before["asked"]
