@@ -7,6 +7,8 @@ import json
 import logging
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,6 +262,36 @@ def test_no_more_requests_are_in_flight_than_allowed(api_judge: MakeJudge) -> No
     with serving(answer) as server:
         api_judge(server.url, concurrency=3).judge([pair(number) for number in range(8)], LAW, BOTH)
     assert server.most_in_flight == 3
+
+
+def test_the_accounts_requests_a_minute_are_kept(api_judge: MakeJudge) -> None:
+    with serving(prefers_good) as server:
+        judge = api_judge(server.url, concurrency=20, requests_per_minute=600)
+        judge.judge([pair(99)], LAW, BOTH)  # litellm's first request takes its time
+        judged = judge.judge([pair(number) for number in range(10)], LAW, BOTH)
+        times = server.times[2:]
+    assert len(judged) == len(times) == 20
+    assert times[-1] - times[0] >= 18 * 0.1 - 0.1  # a tenth of a second apart; a late one may be caught up on
+    assert max(sum(start <= moment < start + 1 for moment in times) for start in times) <= 12
+
+
+def test_concurrency_settles_where_the_provider_bears_it(api_judge: MakeJudge, home: Home) -> None:
+    """A provider that answers four at a time and turns the rest away: every verdict comes, and most requests are answered."""
+    busy = threading.Semaphore(4)
+
+    def crowded(request: dict[str, Any], number: int) -> Reply:
+        if not busy.acquire(blocking=False):
+            return fails(429, "too many at once")
+        try:
+            time.sleep(0.02)
+            return prefers_good(request, number)
+        finally:
+            busy.release()
+
+    with serving(crowded) as server:
+        judged = api_judge(server.url, concurrency=32).judge([pair(number) for number in range(150)], LAW, BOTH)
+    assert judged["verdict"].isin(["a", "b"]).all()
+    assert len(server.requests) < 2 * 300  # 32 at once for good would be turned away seven times of eight
 
 
 def test_a_provider_that_is_down_is_given_up(api_judge: MakeJudge) -> None:
