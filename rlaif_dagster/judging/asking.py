@@ -215,7 +215,9 @@ class _Run:
         self.budget.settle(request.most, answer.cost_usd)
         self.pace.answered(request.tokens, answer.tokens_in + answer.tokens_out or request.tokens)
         self.failures = 0
-        self._done(request.key, answer, self.label(request.key, answer) if self.label else None)
+        self._done(
+            request.key, answer, self.label(request.key, answer) if self.label and not self.bar.disable else None
+        )
 
     def _unavailable(self, request: _Request, error: Unavailable, started: float) -> None:
         now = time.monotonic()
