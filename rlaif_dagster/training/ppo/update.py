@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlaif_dagster.spec.recipes import Ppo
 from rlaif_dagster.training.ppo import losses
-from rlaif_dagster.training.ppo.backbone import Backbone
+from rlaif_dagster.training.ppo.backbone import Backbone, acting_as
 from rlaif_dagster.training.ppo.draws import shuffled
 from rlaif_dagster.training.ppo.logprobs import token_logprobs
 from rlaif_dagster.training.ppo.rollout import Rollout
@@ -37,10 +37,12 @@ class Experience:
 
 
 def make_optimizer(backbone: Backbone, recipe: Ppo) -> torch.optim.Adam:
-    """Adam with eps 1e-5 (arXiv 2403.17031) over the policy adapter and, at its own rate, the value head."""
+    """Adam with eps 1e-5 (arXiv 2403.17031) over the policy, the value function's adapter where it has one, and, at its
+    own rate, the value head."""
+    trained = [*backbone.policy_parameters().values(), *backbone.value_parameters().values()]
     return torch.optim.Adam(
         [
-            {"params": list(backbone.policy_parameters().values()), "lr": recipe.learning_rate},
+            {"params": trained, "lr": recipe.learning_rate},
             {"params": list(backbone.value_head.parameters()), "lr": recipe.value_learning_rate},
         ],
         eps=1e-5,
@@ -90,11 +92,18 @@ def accumulate_gradient(
         )  # fmt: skip
         log_ratio = logprobs - taken(rollout.logprobs)
         policy = losses.policy_loss(log_ratio, taken(experience.advantages), recipe.clip).sum()
+        bonus = recipe.entropy_coefficient * entropy.sum()
+        objective = (policy - bonus) / tokens
+        if backbone.own_value:  # a graph of its own, so the policy's can go before it is built
+            _require_finite(objective, "policy", tokens)
+            objective.backward()
+            with acting_as(backbone, "value"):
+                hidden = rollout.answer_states(backbone.packed_hidden(packed), packed, micro)
+            objective = torch.zeros_like(objective, requires_grad=False)
         value = losses.value_loss(
             backbone.values(hidden), taken(experience.values), taken(experience.returns), recipe.value_clip
         ).sum()
-        bonus = recipe.entropy_coefficient * entropy.sum()
-        loss = (policy + recipe.value_coefficient * value - bonus) / tokens
+        loss = objective + recipe.value_coefficient * value / tokens
         log_ratio = log_ratio.detach()
         found = {
             "tokens": float(len(log_ratio)),
@@ -104,14 +113,15 @@ def accumulate_gradient(
             "clip_fraction": float(losses.clipped(log_ratio, recipe.clip).sum()),
             "kl": float(losses.approximate_kl(log_ratio).sum()),
         }
-        if not bool(torch.isfinite(loss)):
-            policy_sum, value_sum = found["policy_loss"], found["value_loss"]
-            raise NotFiniteError(
-                f"loss {float(loss.detach())} (policy {policy_sum}, value {value_sum} over {tokens} tokens)"
-            )
+        _require_finite(loss, f"policy {found['policy_loss']}, value {found['value_loss']}", tokens)
         loss.backward()
         sums = {name: sums[name] + found[name] for name in sums}
     return sums
+
+
+def _require_finite(loss: Tensor, parts: str, tokens: int) -> None:
+    if not bool(torch.isfinite(loss)):
+        raise NotFiniteError(f"loss {float(loss.detach())} ({parts} over {tokens} tokens)")
 
 
 def update_policy(
