@@ -202,6 +202,9 @@ class Ppo(Spec):
     micro_batch: Annotated[int, NOT_MEANING] = Field(
         default=4, gt=0, description="episodes a forward pass; memory, not result"
     )
+    gradient_checkpointing: Annotated[bool, NOT_MEANING] = Field(
+        default=False, description="recompute activations in the backward pass: less memory, the update a third slower"
+    )
     epochs: int = Field(default=2, gt=0, description="passes over a rollout batch")
     learning_rate: float = Field(default=2e-4, gt=0)
     value_learning_rate: float = Field(default=1e-3, gt=0)

@@ -22,16 +22,18 @@ its own; without a reward model it begins without effect on the reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import load_peft_weights
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
@@ -213,10 +215,40 @@ class Backbone:
     def packed_hidden(self, packed: Packed) -> Tensor:
         return self.hidden(packed, packed.tokens, packed.positions)
 
+    @property
+    def trained_trunks(self) -> list[torch.nn.Module]:
+        """What gradients flow through."""
+        return [self.trunk]
+
+    @contextmanager
+    def recomputing(self, wanted: bool) -> Iterator[None]:
+        """Where `wanted`, keep of every layer only what goes into it, inside the block, and compute the rest again in the
+        backward pass (arXiv 1604.06174). A backward pass must find the role active that made its graph.
+
+        Only the layers themselves are told that they are training, nothing inside them, so no dropout wakes up.
+        """
+        layers = [layer for trunk in self.trained_trunks for layer in trunk.modules() if wanted and _recomputes(layer)]
+        for layer in layers:
+            layer._gradient_checkpointing_func = _recompute
+            layer.gradient_checkpointing = layer.training = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = layer.training = False
+
     def values(self, hidden: Tensor) -> Tensor:
         """Values [...] of hidden states [..., hidden], in float32."""
         values: Tensor = self.value_head(hidden.float()).squeeze(-1)
         return values
+
+
+def _recomputes(layer: torch.nn.Module) -> bool:
+    return isinstance(layer, GradientCheckpointingLayer)
+
+
+def _recompute(forward: Callable[..., Any], *arguments: Any) -> Any:
+    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def value_head(lm: LanguageModel, weight: Tensor | None) -> torch.nn.Linear:

@@ -87,6 +87,10 @@ class SeparateModels(Backbone):
     def hidden(self, rows: Rows, tokens: Tensor, positions: Tensor) -> Tensor:
         return hidden_states(self.trunks[self._active], rows, tokens, positions)
 
+    @property
+    def trained_trunks(self) -> list[nn.Module]:
+        return [self.trunk, *([self.trunks["value"]] if self.own_value else [])]
+
     def policy_parameters(self) -> dict[str, nn.Parameter]:
         return _linear_weights(self.trunk)
 

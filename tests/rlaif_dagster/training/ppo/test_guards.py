@@ -11,9 +11,7 @@ from rlaif_dagster.training.ppo.held_out import Evaluation, repetition
 from rlaif_dagster.training.trained import Check
 from tests.rlaif_dagster.training.ppo.conftest import Recipe
 
-START = Evaluation(
-    reward=0.1, kl=0.0, entropy=2.0, distinct=1.0, repetition=0.1, eos_rate=0.8, response_length=40.0
-)
+START = Evaluation(reward=0.1, kl=0.0, entropy=2.0, distinct=1.0, repetition=0.1, eos_rate=0.8, response_length=40.0)
 
 
 def verdicts(recipe: Recipe, published: Evaluation, stopped: tuple[str, str] | None = None) -> dict[str, Check]:
@@ -70,7 +68,5 @@ def test_repetition_by_hand() -> None:
 def test_a_start_that_repeats_itself_is_no_collapse(recipe: Recipe) -> None:
     """Greedy answers of small models do; what training is blamed for is that it got worse."""
     start = replace(START, repetition=0.7)
-    found = checks(
-        recipe(max_kl=30.0), stopped=None, largest_kl=1.0, start=start, published=start, published_update=1
-    )
+    found = checks(recipe(max_kl=30.0), stopped=None, largest_kl=1.0, start=start, published=start, published_update=1)
     assert all(check.passed for check in found)
