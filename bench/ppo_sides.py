@@ -72,7 +72,7 @@ def ours(job: Job) -> dict[str, Any]:
 
     recipe = Ppo(
         start="base", updates=job.updates, rollout_batch=job.rollout_batch, minibatches=job.minibatches,
-        micro_batch=job.micro_batch, epochs=job.epochs, max_new_tokens=job.response_length, temperature=job.temperature,
+        epochs=job.epochs, max_new_tokens=job.response_length, temperature=job.temperature,
         learning_rate=job.learning_rate, kl_coefficient=job.kl_coefficient, missing_eos_penalty=0.0,
         lora=Lora(r=job.rank, alpha=job.alpha), held_out_prompts=1, evaluate_updates=job.updates, save_updates=job.updates,
     )  # fmt: skip
@@ -82,8 +82,8 @@ def ours(job: Job) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="rlaif-bench-") as folder:
         target = Path(folder) / "target"
         target.mkdir()
-        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
-        lm = load("bench", ModelSpec(folder=job.model, dtype=dtype), Home(Path(folder)))
+        spec = ModelSpec(folder=job.model, dtype="bfloat16" if torch.cuda.is_available() else "float32")
+        lm = load("bench", spec, Home(Path(folder)))
         start = time.perf_counter()
         trained = train_ppo(
             lm, Path(job.reward), prompts, recipe, seed=0, work=Path(folder) / "work", target=target, start_adapter=None
@@ -154,7 +154,12 @@ def peer(job: Job, folder: Path) -> dict[str, Any]:
         )  # fmt: skip
         logged: list[dict[str, float]] = []
         log = trainer.log
-        trainer.log = lambda metrics, *rest: logged.append(dict(metrics)) or log(metrics, *rest)
+
+        def keep(metrics: dict[str, float], *rest: Any) -> None:
+            logged.append(dict(metrics))
+            log(metrics, *rest)
+
+        trainer.log = keep
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start

@@ -30,7 +30,12 @@ def test_our_side_trains_what_it_is_asked(tiny_model_folder: Path, tmp_path: Pat
     adapters.save(get_peft_model(classifier(lm, 0, seed=0), config), tmp_path / "reward", lm)
     prompts = [f"Say {word}." for word in ("rain", "salt", "iron", "moss", "wind", "clay")]
     job = replace(
-        JOB, model=str(tiny_model_folder), reward=str(tmp_path / "reward"), prompts=prompts, rollout_batch=4, response_length=5
+        JOB,
+        model=str(tiny_model_folder),
+        reward=str(tmp_path / "reward"),
+        prompts=prompts,
+        rollout_batch=4,
+        response_length=5,
     )
     run = Run(**json.loads(json.dumps(ours(job))))
     assert differences(job, run, run) == []

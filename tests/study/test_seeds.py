@@ -48,7 +48,9 @@ def test_arms_meet_seed_by_seed(seeded: Checkout) -> None:
 
 
 def test_what_the_judge_paid_is_told(seeded: Checkout) -> None:
-    rows = seeded.rows("select seed, count(*) as n from training_metrics where name = 'reward_judge' group by seed order by 1")
+    rows = seeded.rows(
+        "select seed, count(*) as n from training_metrics where name = 'reward_judge' group by seed order by 1"
+    )
     assert [row["seed"] for row in rows] == SEEDS
 
 
