@@ -69,13 +69,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """One side's training: wall seconds, the process's largest memory, and what it did.
+    """One side's training: wall seconds, processor seconds of all threads (which say more on a machine that is not idle), the
+    process's largest memory, and what it did.
 
     `entropy` is the mean of an answer's negative log-probability (nats, at the sampling temperature), `moved` the norm of the
     adapter's B matrices, which start at zero.
     """
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     episodes: int
     updates: int
@@ -154,6 +156,7 @@ def summary(runs: Mapping[str, Sequence[Run]], model: str) -> Measurement:
             "model": model,
             "episodes": episodes,
             "seconds_per_episode": sum(run.seconds for run in done) / episodes,
+            "cpu_seconds_per_episode": sum(run.cpu_seconds for run in done) / episodes,
             "peak_memory_bytes": max(run.peak_bytes for run in done),
             "rounds": [run.seconds / run.episodes for run in done],
             "response_tokens": sum(run.response_tokens for run in done) / len(done),

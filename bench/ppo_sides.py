@@ -84,11 +84,11 @@ def ours(job: Job) -> dict[str, Any]:
         target.mkdir()
         spec = ModelSpec(folder=job.model, dtype="bfloat16" if torch.cuda.is_available() else "float32")
         lm = load("bench", spec, Home(Path(folder)))
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         trained = train_ppo(
             lm, Path(job.reward), prompts, recipe, seed=0, work=Path(folder) / "work", target=target, start_adapter=None
         )
-        seconds = time.perf_counter() - start
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
         peak = peak_bytes()
         moved = _norm_of_b(target / WEIGHTS)
         timings = json.loads((target / "timings.json").read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def ours(job: Job) -> dict[str, Any]:
         for name in ("sampling", "scoring", "updating", "evaluating")
     }
     return {
-        "seconds": seconds, "peak_bytes": peak, "episodes": len(curves["reward"]) * job.rollout_batch,
+        "seconds": seconds, "cpu_seconds": busy, "peak_bytes": peak, "episodes": len(curves["reward"]) * job.rollout_batch,
         "updates": len(curves["reward"]), "entropy": float((curves["entropy"] * curves["response_length"]).mean()),
         "response_tokens": float(curves["response_length"].mean()), "moved": moved, "threads": torch.get_num_threads(),
         "device": device_name(), "phases": {**phases, "rest": seconds - sum(phases.values())},
@@ -160,14 +160,14 @@ def peer(job: Job, folder: Path) -> dict[str, Any]:
             log(metrics, *rest)
 
         trainer.log = keep
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         trainer.train()
-        seconds = time.perf_counter() - start
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
     peak = peak_bytes()
     factors = [p for name, p in trainer.model.policy.named_parameters() if "lora_B" in name]
     entropies = [metrics["objective/entropy"] for metrics in logged]
     return {
-        "seconds": seconds, "peak_bytes": peak, "episodes": trainer.state.episode, "updates": len(logged),
+        "seconds": seconds, "cpu_seconds": busy, "peak_bytes": peak, "episodes": trainer.state.episode, "updates": len(logged),
         "entropy": sum(entropies) / len(entropies), "response_tokens": float(job.response_length),
         "moved": math.sqrt(sum(float(p.detach().float().square().sum()) for p in factors)),
         "threads": torch.get_num_threads(), "device": device_name(), "phases": {},

@@ -19,8 +19,8 @@ from rlaif_dagster.training.reward_model import HEAD, classifier
 
 JOB = Job(model="m", reward="r", prompts=[])
 RUN = Run(
-    seconds=64.0, peak_bytes=2 * 10**9, episodes=32, updates=2, entropy=40.0, response_tokens=45.0, moved=0.1, threads=2,
-    device="cpu", phases={},
+    seconds=64.0, cpu_seconds=100.0, peak_bytes=2 * 10**9, episodes=32, updates=2,
+    entropy=40.0, response_tokens=45.0, moved=0.1, threads=2, device="cpu", phases={},
 )  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def test_the_summary_divides_seconds_an_episode_and_the_largest_peaks() -> None:
     )
     assert measured.ratios == {"seconds_per_episode": 1.5 / 6, "peak_memory": 0.5}
     assert measured.ours["rounds"] == [2.0, 1.0]
+    assert measured.ours["cpu_seconds_per_episode"] == 200 / 64
     assert measured.peer["name"] == "trl 1.12.0 PPOTrainer"
     assert measured.machine.endswith("threads: 2")
     assert json.loads(measured.line())["part"] == "ppo"
