@@ -130,7 +130,9 @@ def ppo_model(
     reads = [sorted(questions["prompt_id"]), digest_of(reward), digest_of(start)]
     if recipe.reward.judge:
         principles = [p.meaning() for p in step.constitution.principles]
-        reads.append([judge.meaning(), judge.recipe().orders, judge.recipe().mode, step.judged_principles(), principles])
+        reads.append(
+            [judge.meaning(), judge.recipe().orders, judge.recipe().mode, step.judged_principles(), principles]
+        )
     return train_arm(step, model_store, "ppo", recipe, recipe.seeds, reads, train)
 
 
