@@ -4,9 +4,9 @@
 put before the project's own TRL, which stays as it is; torch, transformers and peft are the same for both.
 
 Both sides train the embedded default with a LoRA of rank 16 from the same prompts, answers of the same length at the same
-temperature, rollouts, minibatches, epochs and rates; the reward models are untrained, since what is measured is cost. TRL's
-micro-batch is the job's; ours is the recipe's default, because our result does not depend on it. Each side runs in a process
-of its own, so that a peak is its own, and in turn; who goes first changes from round to round.
+temperature, rollouts, minibatches, micro-batches, epochs and rates; the reward models are untrained, since what is measured is
+cost. Each side runs in a process of its own, so that a peak is its own, and in turn; who goes first changes from round to
+round.
 
 One thing favours the peer: its time is `PPOTrainer.train()` alone, ours is the whole of `train_ppo`, with adapters laid on the
 base, held-out evaluations of start and end, a checkpoint, the adapter published. One favours us, by design: answers that ended

@@ -72,7 +72,7 @@ def ours(job: Job) -> dict[str, Any]:
 
     recipe = Ppo(
         start="base", updates=job.updates, rollout_batch=job.rollout_batch, minibatches=job.minibatches,
-        epochs=job.epochs, max_new_tokens=job.response_length, temperature=job.temperature,
+        micro_batch=job.micro_batch, epochs=job.epochs, max_new_tokens=job.response_length, temperature=job.temperature,
         learning_rate=job.learning_rate, kl_coefficient=job.kl_coefficient, missing_eos_penalty=0.0,
         lora=Lora(r=job.rank, alpha=job.alpha), held_out_prompts=1, evaluate_updates=job.updates, save_updates=job.updates,
     )  # fmt: skip

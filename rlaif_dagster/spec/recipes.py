@@ -200,7 +200,7 @@ class Ppo(Spec):
     rollout_batch: int = Field(default=16, gt=0, description="episodes an update")
     minibatches: int = Field(default=2, gt=0, description="optimizer steps an epoch over the rollout batch")
     micro_batch: Annotated[int, NOT_MEANING] = Field(
-        default=2, gt=0, description="episodes a pass with gradients; memory, not result"
+        default=4, gt=0, description="episodes a pass with gradients; memory, not result"
     )
     gradient_checkpointing: Annotated[bool, NOT_MEANING] = Field(
         default=False, description="recompute activations in the backward pass: less memory, the update a third slower"
