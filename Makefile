@@ -34,7 +34,7 @@ check: $(READY) ## what CI runs: format, lint, types, imports, definitions, test
 	$(BIN)/dagster definitions validate -w workspace.yaml
 	$(BIN)/python -m pytest -m 'not slow'
 
-bench: $(READY) ## ours and a peer side by side; PART=judge, evaluation or lineage
+bench: $(READY) ## ours and a peer side by side; PART=judge, ppo, evaluation or lineage
 	$(BIN)/python -m bench $(PART)
 
 ui: $(READY) ## Dagster's UI on this project; PORT=3000

@@ -5,6 +5,7 @@ import dagster as dg
 from assets.step import Step, digest_of, path_of
 from assets.study_asset import study_asset
 from assets.training import Run, train_arm
+from resources.judge import JudgeResource
 from resources.language_model import LanguageModelResource
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
@@ -95,7 +96,10 @@ def dpo_model(
 
 
 @study_asset(
-    group="policies", dims=GRID, deps=["prompts", "model_spec", "reward_model", "sft_model", "recipe_ppo"],
+    group="policies", dims=GRID,
+    deps=[
+        "prompts", "model_spec", "reward_model", "sft_model", "recipe_ppo", "constitution", "judge_spec", "recipe_judging",
+    ],
     code_version="1", kinds=KINDS, writes=WRITES, part="ppo", checks=("training",), pool="accelerator",
 )  # fmt: skip
 def ppo_model(
@@ -104,21 +108,31 @@ def ppo_model(
     warehouse: WarehouseResource,
     language_model: LanguageModelResource,
     model_store: ModelStoreResource,
+    judge: JudgeResource,
 ) -> dg.MaterializeResult:
-    """Proximal policy optimization: the policy answers, the reward model scores, the KL to its start holds it."""
+    """Proximal policy optimization: the policy answers, reward model or judge score, the KL to its start holds it."""
     step = Step.begin(context, project, warehouse)
     recipe, questions = step.project.recipe("ppo", step.cell.model), step.training_prompts()
-    start, reward = step.start_adapter(model_store, recipe.start), step.adapter(model_store, "reward")
+    start = step.start_adapter(model_store, recipe.start)
+    reward = step.adapter(model_store, "reward") if recipe.reward.model else None
 
     def train(run: Run) -> Trained:
+        from rlaif_dagster.training.ppo.judged import DirectJudge
         from rlaif_dagster.training.ppo.loop import train_ppo
 
+        judged = recipe.reward.judge > 0
         return train_ppo(
-            language_model.load(step.model), reward.path, questions, recipe,
+            language_model.load(step.model), path_of(reward), questions, recipe,
             seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
+            judge=DirectJudge(judge.build(), step.constitution, judge.recipe()) if judged else None,
         )  # fmt: skip
 
-    reads = [sorted(questions["prompt_id"]), reward.digest, digest_of(start)]
+    reads = [sorted(questions["prompt_id"]), digest_of(reward), digest_of(start)]
+    if recipe.reward.judge:
+        principles = [p.meaning() for p in step.constitution.principles]
+        reads.append(
+            [judge.meaning(), judge.recipe().orders, judge.recipe().mode, step.judged_principles(), principles]
+        )
     return train_arm(step, model_store, "ppo", recipe, recipe.seeds, reads, train)
 
 

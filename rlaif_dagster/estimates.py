@@ -68,7 +68,7 @@ class _Estimator:
 
     def _judging(self, step: Step) -> JudgingEstimate | None:
         """What the step asks of the judge; None for a step that asks nothing."""
-        if step.asset not in {"judge_agreement", "judgments", "head_to_head", "qualitative"}:
+        if step.asset not in {"judge_agreement", "judgments", "ppo_model", "head_to_head", "qualitative"}:
             return None
         recipe: Judging = self.project.recipe("judging")
         judges = self.project.judges(recipe.judge)
@@ -138,6 +138,11 @@ class _Estimator:
         """Pairs that the step will judge at most, where they are not known yet."""
         if step.asset == "head_to_head":
             return ARM_PAIRS * int((prompts["split"] == "eval").sum())
+        if step.asset == "ppo_model":
+            recipe = self.project.recipe("ppo", step.cell.model)
+            evaluations = 1 + -(-recipe.updates // recipe.evaluate_updates)
+            answers = recipe.updates * recipe.rollout_batch + evaluations * recipe.held_out_prompts
+            return len(recipe.seeds) * answers if recipe.reward.judge else 0
         generation = self.project.recipe("generation", step.cell.model)
         candidates = generation.completions.samples + generation.revisions.samples
         return int((prompts["split"] == "train").sum()) * candidates * (candidates - 1) // 2

@@ -104,6 +104,7 @@ class LikelihoodJudge:
     spec: LikelihoodSpec
     model: ModelSpec
     home: Home
+    lm: LanguageModel | None = None  # the model, where it is in memory already
     template_version: str = field(default=LIKELIHOOD_VERSION, init=False)
 
     @property
@@ -207,7 +208,7 @@ class LikelihoodJudge:
         known = {question for question, key in keys.items() if key in stored}
         missing = len(keys) - len(known)
         if missing:
-            lm = load(self.spec.model, self.model, self.home)
+            lm = self.lm or load(self.spec.model, self.model, self.home)
             with tqdm(total=missing, desc=progress, unit="answer", disable=None if progress else True) as bar:
                 for chunk in chunks(questions):
                     asked = [question for question in chunk if question not in known]

@@ -137,6 +137,18 @@ class Reward(Optimization):
     min_accuracy: float = Field(
         default=0.5, ge=0, le=1, description="on held-out pairs, below which the reward model fails its check"
     )
+    min_gain_over_length: float = Field(
+        default=0.0,
+        ge=-1,
+        le=1,
+        description="accuracy above that of the better of `longer wins` and `shorter wins`, below which it fails; -1 never fails",
+    )
+    max_calibration_error: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="expected calibration error on held-out pairs, above which it fails; 1 never fails",
+    )
 
 
 class Dpo(Optimization):
@@ -151,17 +163,47 @@ class Dpo(Optimization):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
 
 
+class RewardSources(Spec):
+    """What PPO's answers are paid by. With both, each score is centred and scaled by a first batch of answers before it is
+    weighted."""
+
+    model: float = Field(default=1.0, ge=0, description="weight of the reward model's score")
+    judge: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the judge's own score: by how much it prefers an answer to the start policy's",
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> RewardSources:
+        if not (self.model or self.judge):
+            raise ValueError("give model, judge or both a weight above 0")
+        return self
+
+
 class Ppo(Spec):
-    """data/recipes/ppo.yaml: proximal policy optimization (arXiv 1707.06347) on the reward model."""
+    """data/recipes/ppo.yaml: proximal policy optimization (arXiv 1707.06347) on a reward model, a judge or both."""
 
     start: Literal["base", "sft"] = "sft"
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    reward: RewardSources = RewardSources()
+    separate: bool = Field(
+        default=False,
+        description="train every linear layer in full, with policy, reference and reward model held apart: small float32 models",
+    )
+    value: Literal["policy", "own"] = Field(
+        default="policy",
+        description="the value head reads the policy's states, or those of an adapter of its own that starts as the reward model",
+    )
     lora: Lora = Lora()
     updates: int = Field(default=12, gt=0, description="rollout batches")
     rollout_batch: int = Field(default=16, gt=0, description="episodes an update")
     minibatches: int = Field(default=2, gt=0, description="optimizer steps an epoch over the rollout batch")
     micro_batch: Annotated[int, NOT_MEANING] = Field(
-        default=4, gt=0, description="episodes a forward pass; memory, not result"
+        default=4, gt=0, description="episodes a pass with gradients; memory, not result"
+    )
+    gradient_checkpointing: Annotated[bool, NOT_MEANING] = Field(
+        default=False, description="recompute activations in the backward pass: less memory, the update a third slower"
     )
     epochs: int = Field(default=2, gt=0, description="passes over a rollout batch")
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -219,6 +261,18 @@ class Ppo(Spec):
     )
     min_eos_share: float = Field(
         default=0.5, ge=0, le=1, description="of the start's rate of ended answers, below which a policy has collapsed"
+    )
+    min_length_share: float = Field(
+        default=0.25, ge=0, description="of the start's mean answer length, below which a policy has collapsed"
+    )
+    max_length_share: float = Field(
+        default=4.0, gt=0, description="of the start's mean answer length, above which a policy has collapsed"
+    )
+    max_repetition: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of an answer's 3-token runs that it repeats, above which it has collapsed",
     )
     save_updates: Annotated[int, NOT_MEANING] = Field(
         default=2, gt=0, description="updates between checkpoints in work/"

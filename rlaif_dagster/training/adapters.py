@@ -11,6 +11,7 @@ so the scales go into B and the joined adapter has alpha = r, scale 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def concatenate(first: Path, second: Path, target: Path) -> None:
 
 
 def _scaled_factors(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """(A [r, in], scale * B [out, r]) of every module, in float32, by the module's name in the file."""
+    """`scaled_factors` of an adapter's folder, by the module's name in the file."""
     config = LoraConfig.from_pretrained(str(folder))
     tensors = load_file(folder / WEIGHTS)
     strange = [name for name in tensors if not name.endswith(FACTORS)]
@@ -138,6 +139,13 @@ def _scaled_factors(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]
         raise ValueError(
             f"{folder}: not a plain LoRA adapter and cannot be joined exactly: {strange or 'see its config'}"
         )
+    return scaled_factors(tensors, config)
+
+
+def scaled_factors(
+    tensors: Mapping[str, torch.Tensor], config: LoraConfig
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """(A [r, in], scale * B [out, r]) of every module, in float32, by its name in `tensors`."""
     out = {}
     for name, a in tensors.items():
         if not name.endswith(FACTORS[0]):

@@ -3,8 +3,9 @@
     loss = -log sigmoid( r(x, y+) - r(x, y-) ) + center_rewards * (r(x, y+) + r(x, y-))^2
 
 The second term keeps rewards around zero (arXiv 2312.09244), which a loss on differences leaves open. A judge that simply
-prefers long answers teaches a reward model the same, so the held-out accuracy is reported beside that of "the longer
-answer is preferred": a reward model near that baseline has learned length.
+prefers long answers, or short ones, teaches a reward model the same. So the held-out accuracy stands beside that of length
+alone, the better of "the longer wins" and "the shorter wins", and a recipe says by how much it must be beaten. Margins are
+checked as well: PPO is paid by them, not by who wins (calibration.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Reward
 from rlaif_dagster.training import adapters, memory, metrics
+from rlaif_dagster.training.calibration import calibration
 from rlaif_dagster.training.examples import TokenPair, counts, preferences
 from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit
 from rlaif_dagster.training.order import training_order
@@ -43,8 +45,9 @@ def train_reward(
     it goes on where it was. `lm` is altered: give it a fresh base.
 
     Metrics: TRL's, a step (loss, accuracy, margin, min_reward, mean_reward, max_reward); at the end, on the held-out
-    pairs, eval_accuracy, eval_margin, eval_mean_reward and eval_longer_accuracy. The check `reward_accuracy` demands
-    `recipe.min_accuracy` on them. Raises UserError when there is nothing to train on or nothing to check with.
+    pairs, eval_accuracy, eval_margin, eval_mean_reward, eval_longer_accuracy, eval_length_accuracy and those of `calibration`. The
+    checks `reward_accuracy`, `reward_length` and `reward_calibration` hold them against the recipe. Raises UserError when there
+    is nothing to train on or nothing to check with.
     """
     watch = Stopwatch(work)
     training, held_out = (preferences(lm, pairs, split, recipe) for split in ("train", "held_out"))
@@ -78,7 +81,7 @@ def train_reward(
     if fitted.check.passed:
         values = held_out_metrics(*_scored(trainer.model.get_base_model(), held_out.items), _longer_by(held_out.items))
         rows += metrics.at(fitted.step, {f"eval_{name}": value for name, value in values.items()})
-        checks.append(_accuracy_check(values, len(held_out.items), recipe.min_accuracy))
+        checks += quality_checks(values, len(held_out.items), recipe)
     return Trained(
         metrics=metrics.frame(rows),
         tokens=sum(training.items[place].tokens for place in order),
@@ -90,22 +93,44 @@ def train_reward(
 
 def held_out_metrics(chosen: np.ndarray, rejected: np.ndarray, longer_by: np.ndarray) -> dict[str, float]:
     """Rewards of n pairs, each [n], and by how many characters the chosen answer is longer: the share of pairs ranked
-    right, the mean margin, the mean reward, and the share that "prefer the longer answer" ranks right (a tie is half)."""
+    right, the mean margin, the mean reward, the share that "prefer the longer answer" ranks right (a tie is half), the same of
+    the better rule by length, and `calibration` of the margins."""
+    longer = float(((longer_by > 0) + 0.5 * (longer_by == 0)).mean())
     return {
         "accuracy": float((chosen > rejected).mean()),
         "margin": float((chosen - rejected).mean()),
         "mean_reward": float(np.concatenate([chosen, rejected]).mean()),
-        "longer_accuracy": float(((longer_by > 0) + 0.5 * (longer_by == 0)).mean()),
+        "longer_accuracy": longer,
+        "length_accuracy": max(longer, 1 - longer),
+        **calibration(np.asarray(chosen - rejected, dtype=np.float64)),
     }
 
 
-def _accuracy_check(values: dict[str, float], n: int, least: float) -> Check:
-    return Check(
-        "reward_accuracy",
-        values["accuracy"] >= least,
-        f"ranks {values['accuracy']:.1%} of {n} held-out pairs right (at least {least:.1%} asked; preferring the longer "
-        f"answer: {values['longer_accuracy']:.1%}), mean margin {values['margin']:.3g}",
-    )
+def quality_checks(values: dict[str, float], n: int, recipe: Reward) -> list[Check]:
+    """Whether `held_out_metrics` of n pairs are good enough to train a policy on: better than chance, than length, and no
+    surer of itself than it is right."""
+    accuracy, length, error = values["accuracy"], values["length_accuracy"], values["calibration_error"]
+    gain = recipe.min_gain_over_length
+    return [
+        Check(
+            "reward_accuracy",
+            accuracy >= recipe.min_accuracy,
+            f"ranks {accuracy:.1%} of {n} held-out pairs right (at least {recipe.min_accuracy:.1%} asked), mean margin "
+            f"{values['margin']:.3g}",
+        ),
+        Check(
+            "reward_length",
+            gain <= -1 or accuracy >= length + gain - 1e-9,
+            f"ranks {accuracy:.1%} right, length alone {length:.1%} (the longer answer: {values['longer_accuracy']:.1%}); a gain "
+            f"of at least {100 * gain:.3g} points asked",
+        ),
+        Check(
+            "reward_calibration",
+            error <= recipe.max_calibration_error,
+            f"expected calibration error {error:.3f} (at most {recipe.max_calibration_error:g} allowed), Brier score "
+            f"{values['brier']:.3f}, log loss {values['log_loss']:.3f} nats",
+        ),
+    ]
 
 
 def _scored(model: torch.nn.Module, pairs: list[TokenPair]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,10 +16,10 @@ RECIPES = {
     "generation": "completions: {max_new_tokens: 8}\nrevisions: {max_new_tokens: 8, samples: 2}\nexemplars: 1\n",
     "judging": "judge: likelihood\npairs: {min_margin: 0.0, held_out_share: 0.4}\n",
     "sft": "max_length: 400\n",
-    "reward": "max_length: 400\nmin_accuracy: 0.0\n",
+    "reward": "max_length: 400\nmin_accuracy: 0.0\nmin_gain_over_length: -1\nmax_calibration_error: 1\n",
     "dpo": "max_length: 400\n",
     "ppo": "updates: 1\nrollout_batch: 4\nmax_new_tokens: 8\nheld_out_prompts: 2\nmax_kl: 1000\n"
-    "min_entropy: 0.0\nmin_eos_share: 0.0\nmin_distinct: 0.0\n",
+    "min_entropy: 0.0\nmin_eos_share: 0.0\nmin_distinct: 0.0\nmin_length_share: 0\nmax_length_share: 1000\nmax_repetition: 1\n",
     "benchmarks": "tasks: [{task: mmlu_mini, limit: 2}]\nresponses: {max_new_tokens: 8}\n",
 }
 CONSTITUTION = """\

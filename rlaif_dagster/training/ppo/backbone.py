@@ -7,40 +7,54 @@ Plain PPO holds four models and needs over three times the memory of supervised 
     policy      (W + S) + P                                  W + S + P
     reference   (W + S)                                      W + S
     reward      (W + S) + R - S                              W + R
+    value       (W + S) + V - S                              W + V          where it has an adapter of its own
+    plain       (W + S) - S                                  W              the base model, for a judge that reads with it
 
 In float32 the SFT adapter is merged into the weights, which makes the passes that run most often the cheapest, and is taken
 off again where the reward model runs, because that was trained on the plain base; adding and subtracting the same product
 costs rounding of about 1e-6. In 16 bits a merge would round the adapter itself away, so adapters are stacked. Without
-an SFT start, S is absent. The value head is one linear layer on the policy's last hidden state.
+an SFT start, S is absent.
+
+The value head is one linear layer, on the policy's own last hidden state or on that of an adapter V. V begins as a copy of the
+reward model (adapter and head), which already knows what answers are worth (arXiv 2403.17031, detail 12), and costs a pass of
+its own; without a reward model it begins without effect on the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import load_peft_weights
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Lora
 from rlaif_dagster.training.ppo.rows import ATTENTION, Packed, Rows
 
-Role = Literal["policy", "reference", "reward"]
+Role = Literal["policy", "reference", "reward", "value", "plain"]
 State = Mapping[str, Tensor]
 TOLERANCE = (
     0.02  # of the self-check, relative to the largest hidden state: 16-bit rounding passes, a wrong mask does not
 )
 
 
+VALUE = "value_"  # what the names of the value function's tensors begin with in a policy's state
+VALUE_HEAD, VALUE_ADAPTER = f"{VALUE}head.", f"{VALUE}adapter."
+
+
 class Backbone:
     """The frozen base of `lm` (altered in place) with its adapters and the value head."""
+
+    holds_base = True  # the plain base model can be had from it
 
     def __init__(
         self,
@@ -50,9 +64,13 @@ class Backbone:
         seed: int,
         start: Path | None = None,
         reward: tuple[State, LoraConfig] | None = None,
+        reward_head: Tensor | None = None,
+        own_value: bool = False,
     ) -> None:
         """`start` is the folder of the SFT adapter; `reward` the reward adapter's tensors, named relative to the backbone,
-        with its configuration. The policy adapter starts without effect, drawn from `seed`."""
+        with its configuration. The policy adapter starts without effect, drawn from `seed`. With `own_value` the value function
+        has an adapter of its own, which starts as the reward model (adapter and `reward_head` [1, hidden]) where there is one.
+        """
         self.lm = lm
         lm.model.requires_grad_(False)
         self.prefix = lm.model.base_model_prefix
@@ -60,15 +78,19 @@ class Backbone:
         output = lm.model.get_output_embeddings()
         self.output_weight: Tensor = output.weight
         self.output_bias: Tensor | None = getattr(output, "bias", None)
-        self._use_rows()
-        self.adapters: dict[Role, list[str]] = {"policy": ["policy"], "reference": [], "reward": ["reward"]}
+        self.own_value = own_value
+        self._plain_attention = str(lm.model.config._attn_implementation)
+        use_rows(lm)
+        self.adapters: dict[Role, list[str]] = {
+            "policy": ["policy"], "reference": [], "reward": ["reward"], "value": ["value"], "plain": [],
+        }  # fmt: skip
         if start is not None:
             self._add(
                 "sft",
                 PeftConfig.from_pretrained(str(start)),
                 backbone_names(load_peft_weights(str(start)), self.prefix),
             )
-            self._start_from("sft")
+            self._start_from("sft", value_on_base=reward is not None)
         if reward is not None:
             self._add("reward", reward[1], reward[0])
         self.lora_config = LoraConfig(
@@ -80,9 +102,10 @@ class Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._add("policy", self.lora_config, None)
-        self.value_head = torch.nn.Linear(self.output_weight.shape[1], 1, device=lm.device)
-        torch.nn.init.zeros_(self.value_head.weight)
-        torch.nn.init.zeros_(self.value_head.bias)
+            if own_value:
+                config, state = (reward[1], reward[0]) if reward is not None else (self.lora_config, None)
+                self._add("value", config, state)
+        self.value_head = value_head(lm, reward_head if own_value else None)
         self._active: Role | None = None
         self.activate("policy")
 
@@ -126,88 +149,165 @@ class Backbone:
             for name, parameter in parameters.items():
                 parameter.copy_(state[name])
 
-    def _start_from(self, adapter: str) -> None:
+    def _start_from(self, adapter: str, *, value_on_base: bool) -> None:
         """Make base + `adapter` the reference and the policy's start (see the table above)."""
         if self.output_weight.dtype != torch.float32:
             self.adapters["policy"], self.adapters["reference"] = [adapter, "policy"], [adapter]
+            self.adapters["value"] = ["value"] if value_on_base else [adapter, "value"]
             return
         with torch.no_grad():
             for _, layer in self._layers():
                 layer.get_base_layer().weight.add_(layer.get_delta_weight(adapter))
                 layer.scaling[adapter] = -layer.scaling[adapter]
-        self.adapters["reward"] = ["reward", adapter]
+        self.adapters["reward"], self.adapters["plain"] = ["reward", adapter], [adapter]
+        self.adapters["value"] = ["value", adapter] if value_on_base else ["value"]
 
     def activate(self, role: Role) -> None:
-        """Switch on the adapters of `role`; the policy's parameters stay trainable throughout."""
+        """Switch on the adapters of `role`; what is trained stays trainable throughout."""
         if role == self._active:
             return
         for _, layer in self._layers():
             layer.set_adapter(self.adapters[role], inference_mode=True)
-        for parameter in self._parameters("policy").values():
+        for parameter in (*self.policy_parameters().values(), *self.value_parameters().values()):
             parameter.requires_grad_(True)
         self._active = role
 
     def policy_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """What is trained of the policy, by its name in a peft file, relative to the backbone."""
         return self._parameters("policy")
 
+    def value_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """What is trained of the value function beside its head: its own adapter, where it has one."""
+        return self._parameters("value") if self.own_value else {}
+
     def policy_state(self) -> dict[str, Tensor]:
-        """A copy of the trainable state on the CPU: the policy adapter and the value head."""
-        state = {name: parameter.detach().cpu().clone() for name, parameter in self.policy_parameters().items()}
-        return state | {
-            f"value_head.{name}": value.cpu().clone() for name, value in self.value_head.state_dict().items()
-        }
+        """A copy of the trainable state on the CPU: the policy adapter and the value function."""
+        return trainable_state(self.policy_parameters(), self.value_parameters(), self.value_head)
 
     def load_policy(self, state: State) -> None:
         """Put back what `policy_state` returned."""
-        head = {
-            name.removeprefix("value_head."): value for name, value in state.items() if name.startswith("value_head.")
-        }
-        self.value_head.load_state_dict(head)
-        self._load("policy", {name: value for name, value in state.items() if not name.startswith("value_head.")})
+        self.value_head.load_state_dict(part(state, VALUE_HEAD))
+        self._load("policy", {name: value for name, value in state.items() if not name.startswith(VALUE)})
+        if self.own_value:
+            self._load("value", part(state, VALUE_ADAPTER))
+
+    def policy_adapter(self, state: State) -> tuple[LoraConfig, dict[str, Tensor]]:
+        """The policy of a `policy_state` as an adapter upon what training started from."""
+        return self.lora_config, {name: value for name, value in state.items() if not name.startswith(VALUE)}
+
+    @contextmanager
+    def as_plain_model(self) -> Iterator[LanguageModel]:
+        """The base model as it was loaded (up to rounding, where an adapter was merged), inside the block."""
+        self.activate("plain")
+        self.lm.model.set_attn_implementation(self._plain_attention)
+        try:
+            yield self.lm
+        finally:
+            self.lm.model.set_attn_implementation(ATTENTION)
+            self.activate("policy")
 
     # --- passes --------------------------------------------------------------------------------------------------------
 
     def hidden(self, rows: Rows, tokens: Tensor, positions: Tensor) -> Tensor:
         """Last hidden states [N, hidden] of the active role, for `tokens` and `positions` [N] laid out as `rows` says."""
-        output = self.trunk(input_ids=tokens[None], position_ids=positions[None], use_cache=False, rows=rows)
-        states: Tensor = output.last_hidden_state[0]
-        return states
+        return hidden_states(self.trunk, rows, tokens, positions)
 
     def packed_hidden(self, packed: Packed) -> Tensor:
         return self.hidden(packed, packed.tokens, packed.positions)
+
+    @property
+    def trained_trunks(self) -> list[torch.nn.Module]:
+        """What gradients flow through."""
+        return [self.trunk]
+
+    @contextmanager
+    def recomputing(self, wanted: bool) -> Iterator[None]:
+        """Where `wanted`, keep of every layer only what goes into it, inside the block, and compute the rest again in the
+        backward pass (arXiv 1604.06174). A backward pass must find the role active that made its graph.
+
+        Only the layers themselves are told that they are training, nothing inside them, so no dropout wakes up.
+        """
+        layers = [layer for trunk in self.trained_trunks for layer in trunk.modules() if wanted and _recomputes(layer)]
+        for layer in layers:
+            layer._gradient_checkpointing_func = _recompute
+            layer.gradient_checkpointing = layer.training = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = layer.training = False
 
     def values(self, hidden: Tensor) -> Tensor:
         """Values [...] of hidden states [..., hidden], in float32."""
         values: Tensor = self.value_head(hidden.float()).squeeze(-1)
         return values
 
-    # --- architecture --------------------------------------------------------------------------------------------------
 
-    def _use_rows(self) -> None:
-        """Switch the model to the row layout and check on a few tokens that its hidden states and logits stay the same."""
-        tokens = torch.arange(1, 13, device=self.lm.device) % self.output_weight.shape[0]
+def _recomputes(layer: torch.nn.Module) -> bool:
+    return isinstance(layer, GradientCheckpointingLayer)
+
+
+def _recompute(forward: Callable[..., Any], *arguments: Any) -> Any:
+    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def value_head(lm: LanguageModel, weight: Tensor | None) -> torch.nn.Linear:
+    """A linear head in float32 that starts at zero, or as the reward model's head `weight` [1, hidden]."""
+    head = torch.nn.Linear(lm.model.get_output_embeddings().weight.shape[1], 1, device=lm.device)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    if weight is not None:
         with torch.no_grad():
-            plain = self.trunk(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
-            logits = self.lm.model(input_ids=tokens[None], use_cache=False).logits[0, -1]
-            self.lm.model.set_attn_implementation(ATTENTION)
-            try:
-                packed = Packed.pack([tokens[:9].tolist(), tokens.tolist()], self.lm.device)
-                ours = self.packed_hidden(packed)[packed.index[1]]
-            except (TypeError, ValueError) as error:
-                raise self._unsupported(str(error)) from error
-        own_logits = torch.nn.functional.linear(
-            ours[-1].to(self.output_weight.dtype), self.output_weight, self.output_bias
-        )
-        for name, mine, theirs in (("hidden states", ours, plain), ("logits", own_logits, logits)):
-            error_size = float((mine - theirs).abs().max() / theirs.abs().max())
-            if not error_size <= TOLERANCE:
-                raise self._unsupported(f"its {name} differ by {error_size:.2g} of their size")
+            head.weight.copy_(weight)
+    return head
 
-    def _unsupported(self, why: str) -> UserError:
-        kind = type(self.lm.model).__name__
-        return UserError(
-            f"model {self.lm.name}: PPO does not support the architecture {kind}: {why}; use another base model"
-        )
+
+def trainable_state(
+    policy: Mapping[str, Tensor], value: Mapping[str, Tensor], head: torch.nn.Linear
+) -> dict[str, Tensor]:
+    """Copies on the CPU, the value function's under names of their own."""
+    named = dict(policy) | {f"{VALUE_ADAPTER}{name}": tensor for name, tensor in value.items()}
+    named |= {f"{VALUE_HEAD}{name}": tensor for name, tensor in head.state_dict().items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+
+
+def part(state: State, prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def use_rows(lm: LanguageModel) -> None:
+    """Switch the model to the row layout and check on a few tokens that its hidden states and logits stay the same."""
+    trunk = getattr(lm.model, lm.model.base_model_prefix)
+    output = lm.model.get_output_embeddings()
+    bias = getattr(output, "bias", None)
+    tokens = torch.arange(1, 13, device=lm.device) % output.weight.shape[0]
+    with torch.no_grad():
+        plain = trunk(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
+        logits = lm.model(input_ids=tokens[None], use_cache=False).logits[0, -1]
+        lm.model.set_attn_implementation(ATTENTION)
+        try:
+            packed = Packed.pack([tokens[:9].tolist(), tokens.tolist()], lm.device)
+            ours = hidden_states(trunk, packed, packed.tokens, packed.positions)[packed.index[1]]
+        except (TypeError, ValueError) as error:
+            raise _unsupported(lm, str(error)) from error
+    own_logits = torch.nn.functional.linear(ours[-1].to(output.weight.dtype), output.weight, bias)
+    for name, mine, theirs in (("hidden states", ours, plain), ("logits", own_logits, logits)):
+        error_size = float((mine - theirs).abs().max() / theirs.abs().max())
+        if not error_size <= TOLERANCE:
+            raise _unsupported(lm, f"its {name} differ by {error_size:.2g} of their size")
+
+
+def hidden_states(trunk: torch.nn.Module, rows: Rows, tokens: Tensor, positions: Tensor) -> Tensor:
+    """Last hidden states [N, hidden] of `trunk` for `tokens` and `positions` [N] laid out as `rows` says."""
+    output = trunk(input_ids=tokens[None], position_ids=positions[None], use_cache=False, rows=rows)
+    states: Tensor = output.last_hidden_state[0]
+    return states
+
+
+def _unsupported(lm: LanguageModel, why: str) -> UserError:
+    kind = type(lm.model).__name__
+    return UserError(f"model {lm.name}: PPO does not support the architecture {kind}: {why}; use another base model")
 
 
 def _frozen_config(config: LoraConfig, state: State) -> LoraConfig:

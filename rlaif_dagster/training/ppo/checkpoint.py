@@ -28,7 +28,8 @@ BATCH = "not_finite.safetensors"  # the batch whose loss or gradient was not fin
 class Progress:
     """Where a training stands after `update` updates.
 
-    `scale` is the mean and deviation of the reward, known from the first rollout on; `good_update` and `good` the last policy whose
+    `scale` is the mean and deviation of the reward, known from the first rollout on, `part_scales` those of its parts where it
+    is a sum; `good_update` and `good` the last policy whose
     KL was seen to be under the bound; `best_*` the best held-out evaluation under it; `stopped` the guard that ended the
     training and its sentence.
     """
@@ -36,6 +37,7 @@ class Progress:
     kl_coefficient: float
     update: int = 0
     scale: tuple[float, float] | None = None
+    part_scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
@@ -65,11 +67,12 @@ def save(
     atomic.write_file(folder / FILE, lambda path: save_file(tensors, path, metadata=metadata))
 
 
-def save_batch(folder: Path, experience: Experience) -> None:
-    """Keep the batch that ended a training, for whoever looks into it."""
+def save_batch(folder: Path, experience: Experience, scores: Tensor) -> None:
+    """Keep the batch that ended a training with its raw scores, for whoever looks into it; what was not computed any more is
+    zero."""
     names = ("tokens", "mask", "logprobs", "ended")
     tensors = {name: getattr(experience.rollout, name) for name in names}
-    tensors |= {name: getattr(experience, name) for name in ("values", "advantages", "returns")}
+    tensors |= {name: getattr(experience, name) for name in ("values", "advantages", "returns")} | {"scores": scores}
     metadata = {"prompts": json.dumps(experience.rollout.prompts), "answers": json.dumps(experience.rollout.texts)}
     copies = {name: value.cpu().contiguous().clone() for name, value in tensors.items()}
     atomic.write_file(folder / BATCH, lambda path: save_file(copies, path, metadata=metadata))

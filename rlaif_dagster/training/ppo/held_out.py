@@ -6,6 +6,7 @@ rises, so the last policy is rarely the best.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -24,13 +25,15 @@ class Evaluation:
     """Greedy answers to the held-out prompts, in numbers.
 
     reward: mean raw score. kl: nats a response, the exact divergence of policy from reference summed along the answer. entropy:
-    nats a token. distinct: share of different answers. eos_rate: share that ended. response_length: tokens.
+    nats a token. distinct: share of different answers. repetition: share of an answer's 3-token runs that it holds already.
+    eos_rate: share that ended. response_length: tokens.
     """
 
     reward: float
     kl: float
     entropy: float
     distinct: float
+    repetition: float
     eos_rate: float
     response_length: float
 
@@ -38,10 +41,16 @@ class Evaluation:
         return {f"held_out_{name}": value for name, value in asdict(self).items()}
 
 
+def repetition(tokens: Sequence[int], run: int = 3) -> float:
+    """Share of the runs of `run` tokens that occurred earlier in the same answer; 0 for an answer too short to have two."""
+    runs = [tuple(tokens[start : start + run]) for start in range(len(tokens) - run + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
 @torch.no_grad()
 def evaluate(backbone: Backbone, source: RewardSource, prompts: Prompts, recipe: Ppo) -> Evaluation:
     """Answer all held-out prompts greedily, in batches as large as a rollout's, and measure."""
-    sums = dict.fromkeys(("reward", "kl", "entropy", "eos_rate", "response_length"), 0.0)
+    sums = dict.fromkeys(("reward", "kl", "entropy", "repetition", "eos_rate", "response_length"), 0.0)
     texts: set[str] = set()
     for start in range(0, len(prompts.texts), recipe.rollout_batch):
         part = slice(start, start + recipe.rollout_batch)
@@ -73,6 +82,7 @@ def _sums(backbone: Backbone, source: RewardSource, rollout: Rollout, recipe: Pp
         "reward": float(scores.sum()),
         "kl": float(divergence(policy, reference, *layer, recipe.temperature).sum()),
         "entropy": sum(float(masked_mean(row, mask)) for row, mask in zip(entropy, rollout.mask, strict=True)),
+        "repetition": sum(map(repetition, rollout.answer_ids)),
         "eos_rate": float(rollout.ended.float().sum()),
         "response_length": float(rollout.lengths.float().sum()),
     }

@@ -1,14 +1,15 @@
-"""PPO from prompts and a reward model to a published adapter (arXiv 1707.06347, with the details of 2403.17031).
+"""PPO from prompts and a reward to a published adapter (arXiv 1707.06347, with the details of 2403.17031).
 
-One update: the policy answers a batch of prompts; the reward model scores the answers and the reference says how likely it would
-have given them; scores and KL become rewards a token, rewards and values become advantages; several epochs of minibatch ascent
-follow. All three models are one frozen backbone (see backbone.py). The published policy is the one that did best on held-out
-training prompts, greedily, while its KL from the reference was under the bound.
+One update: the policy answers a batch of prompts; reward model or judge score the answers and the reference says how likely it
+would have given them; scores and KL become rewards a token, rewards and values become advantages; several epochs of minibatch
+ascent follow. All models are one frozen backbone (backbone.py), or, where the recipe says so, whole models (separate.py).
+The published policy is the one that did best on held-out training prompts, greedily, while its KL from the reference was
+under the bound.
 
-Deviations from 2403.17031, which trains whole models: adapters only, with a value head on the policy's trunk rather than a
-value model; the score of an answer that was cut off is lowered, not replaced by a constant; log-probabilities and values come
-from the sampling pass itself where the base is float32 (in 16 bits they are computed again, since there the two ways of
-computing differ by more than a step changes).
+Deviations from 2403.17031, which trains whole models: adapters, and unless the recipe asks for more, a value head on the
+policy's trunk rather than a value model; the score of an answer that was cut off is lowered, not replaced by a constant;
+log-probabilities and values come from the sampling pass itself where the base is float32 (in 16 bits they are computed again,
+since there the two ways of computing differ by more than a step changes).
 """
 
 from __future__ import annotations
@@ -31,16 +32,18 @@ from rlaif_dagster.spec.recipes import Ppo
 from rlaif_dagster.training import memory, metrics
 from rlaif_dagster.training.ppo import checkpoint, draws, guards
 from rlaif_dagster.training.ppo.advantages import gae, whiten
-from rlaif_dagster.training.ppo.backbone import Backbone, acting_as
+from rlaif_dagster.training.ppo.assemble import make_models, make_source
+from rlaif_dagster.training.ppo.backbone import acting_as
 from rlaif_dagster.training.ppo.checkpoint import Progress
 from rlaif_dagster.training.ppo.controller import next_coefficient
 from rlaif_dagster.training.ppo.held_out import Evaluation, evaluate
+from rlaif_dagster.training.ppo.judged import DirectJudge
 from rlaif_dagster.training.ppo.losses import explained_variance
 from rlaif_dagster.training.ppo.prompts import split_prompts
 from rlaif_dagster.training.ppo.publish import publish
 from rlaif_dagster.training.ppo.rewards import kl_estimate, shape_rewards
-from rlaif_dagster.training.ppo.rollout import Rollout, roll_out, score_tokens
-from rlaif_dagster.training.ppo.sources import RewardModelSource, RewardSource, Scale
+from rlaif_dagster.training.ppo.rollout import Rollout, answer_states, roll_out, score_tokens
+from rlaif_dagster.training.ppo.sources import RewardSource, Scale, WeightedSum, told
 from rlaif_dagster.training.ppo.update import (
     Experience,
     NotFiniteError,
@@ -48,13 +51,12 @@ from rlaif_dagster.training.ppo.update import (
     set_learning_rates,
     update_policy,
 )
-from rlaif_dagster.training.reward_model import reward_parts
 from rlaif_dagster.training.trained import Trained
 
 
 def train_ppo(
     lm: LanguageModel,
-    reward_adapter: Path | RewardSource,
+    reward: Path | RewardSource | None,
     prompts: pd.DataFrame,
     recipe: Ppo,
     *,
@@ -62,18 +64,20 @@ def train_ppo(
     work: Path,
     target: Path,
     start_adapter: Path | None,
+    judge: DirectJudge | None = None,
 ) -> Trained:
     """Train the policy on the `train` prompts and write one peft adapter on the plain base to the empty folder `target`.
 
-    `lm` is a fresh base model and is altered. `reward_adapter` is a trained reward model's folder, or anything that scores
-    answers. `start_adapter` is the SFT adapter that the policy starts from and is held to; None starts from the base. The same call
-    again with the same `work` goes on where it was killed and ends with the same adapter.
+    `lm` is a fresh base model and is altered. `reward` is a trained reward model's folder, or anything that scores answers, in
+    place of what the recipe names; with `judge` answers are judged directly where the recipe gives the judge a weight.
+    `start_adapter` is the SFT adapter that the policy starts from and is held to; None starts from the base. The same call again
+    with the same `work` goes on where it was killed and ends with the same adapter.
 
     Metrics have a row an update (held-out ones also at 0, the start). Checks: finite_loss, kl, collapse. Raises UserError when
     prompts, adapters or architecture do not fit.
     """
     memory.reset_peak()
-    training = _Training(lm, reward_adapter, prompts, recipe, seed, work, start_adapter)
+    training = _Training(lm, reward, prompts, recipe, seed, work, start_adapter, judge)
     training.run()
     return training.publish(target, start_adapter)
 
@@ -84,22 +88,22 @@ class _Training:
     def __init__(
         self,
         lm: LanguageModel,
-        reward: Path | RewardSource,
+        reward: Path | RewardSource | None,
         prompts: pd.DataFrame,
         recipe: Ppo,
         seed: int,
         work: Path,
         start_adapter: Path | None,
+        judge: DirectJudge | None,
     ) -> None:
         self.recipe, self.seed, self.work = recipe, seed, work
         self.prompts, self.held_out, too_long = split_prompts(lm, prompts, recipe)
+        folder = reward if isinstance(reward, Path) else None
+        self.backbone, head = make_models(lm, folder, recipe, seed=seed, start=start_adapter)
         self.source: RewardSource
-        if isinstance(reward, Path):
-            state, head, config = reward_parts(reward)
-            self.backbone = Backbone(lm, recipe.lora, seed=seed, start=start_adapter, reward=(state, config))
-            self.source = RewardModelSource(self.backbone, head, recipe.rollout_batch)
+        if reward is None or isinstance(reward, Path):
+            self.source = make_source(self.backbone, head, judge, recipe, self.prompts.and_also(self.held_out), work)
         else:
-            self.backbone = Backbone(lm, recipe.lora, seed=seed, start=start_adapter)
             self.source = reward
         self.optimizer = make_optimizer(self.backbone, recipe)
         meaning = {name: value for name, value in recipe.meaning().items() if name != "seeds"}
@@ -110,8 +114,11 @@ class _Training:
         if stored is not None:
             self.progress, policy = stored
             self.backbone.load_policy(policy)
+            if isinstance(self.source, WeightedSum):
+                self.source.scales = {name: Scale(*scale) for name, scale in self.progress.part_scales.items()}
         else:
             self.progress = Progress(kl_coefficient=recipe.kl_coefficient)
+            self._calibrate()
             self._record(0, {"prompts": len(self.prompts.texts), "prompts_too_long": too_long})
             self._evaluate()
             self.progress.timings.append({"update": 0, **self.phases})
@@ -152,9 +159,12 @@ class _Training:
             rollout = self._roll_out(number)
         with self._timed("scoring"):
             scores, reference, rollout = self._score(rollout)
+            known = dict(told(self.source))
         kl = kl_estimate(rollout.logprobs, reference, recipe.kl_estimator).masked_fill(~rollout.mask, 0.0)
         response_kl = float(kl.sum(1).mean())
         if not (bool(torch.isfinite(scores).all()) and math.isfinite(response_kl)):
+            nothing = torch.zeros_like(kl)
+            checkpoint.save_batch(self.work, Experience(rollout, nothing, nothing, nothing), scores)
             raise NotFiniteError(f"mean score {float(scores.mean())}, KL {response_kl} nats a response")
         progress.largest_kl = max(progress.largest_kl, response_kl)
         if response_kl > recipe.max_kl:
@@ -171,7 +181,7 @@ class _Training:
             try:
                 learnt = update_policy(backbone, self.optimizer, experience, recipe, seed=self.seed, update=number)
             except NotFiniteError:
-                checkpoint.save_batch(self.work, experience)
+                checkpoint.save_batch(self.work, experience, scores)
                 raise
         progress.update += 1
         sequence_tokens = sum(map(len, rollout.sequences(range(len(rollout.prompts)))))
@@ -188,6 +198,7 @@ class _Training:
                 "distinct": len(set(rollout.texts)) / len(rollout.texts),
                 "explained_variance": float(explained_variance(experience.values, experience.returns, rollout.mask)),
                 **learnt,
+                **known,
             },
         )
         progress.kl_coefficient = next_coefficient(progress.kl_coefficient, response_kl, recipe.kl_target)
@@ -228,6 +239,7 @@ class _Training:
         if progress.scale is None:
             scale = Scale.of(scores) if recipe.normalize_reward else Scale()
             progress.scale = (scale.mean, scale.deviation)
+            self._rescale_values(scale)
         normalized = Scale(*progress.scale).apply(scores)
         rewards = shape_rewards(
             normalized,
@@ -237,12 +249,40 @@ class _Training:
             kl_coefficient=progress.kl_coefficient,
             missing_eos_penalty=recipe.missing_eos_penalty,
         )
-        with torch.no_grad():
-            values = self.backbone.values(rollout.hidden).masked_fill(~rollout.mask, 0.0)
+        values = self._values(rollout)
         advantages, returns = gae(rewards, values, rollout.mask, recipe.gamma, recipe.gae_lambda)
         if recipe.whiten_advantages:
             advantages = whiten(advantages, rollout.mask)
         return Experience(rollout, values, advantages, returns), normalized
+
+    @torch.no_grad()
+    def _values(self, rollout: Rollout) -> Tensor:
+        """What the value function expects at every answer token, [B, T]."""
+        if not self.backbone.own_value:
+            return self.backbone.values(rollout.hidden).masked_fill(~rollout.mask, 0.0)
+        with acting_as(self.backbone, "value"):
+            states = answer_states(self.backbone, rollout, micro_batch=self.recipe.rollout_batch)
+        return torch.zeros_like(rollout.logprobs).masked_scatter(rollout.mask, self.backbone.values(states))
+
+    @torch.no_grad()
+    def _rescale_values(self, scale: Scale) -> None:
+        """Let a value function that starts as the reward model expect scores in the units that are paid."""
+        weight, mean, deviation = 1.0, 0.0, 1.0
+        if isinstance(self.source, WeightedSum):
+            weight, own = self.recipe.reward.model, self.source.scales["model"]
+            mean, deviation = own.mean, own.deviation
+        head = self.backbone.value_head
+        head.weight.mul_(weight / deviation / scale.deviation)
+        if bool(head.weight.any()):
+            head.bias.fill_(-(weight * mean / deviation + scale.mean) / scale.deviation)
+
+    def _calibrate(self) -> None:
+        """Fix the units of a sum of scores by the answers of the first rollout, which does not change them."""
+        if isinstance(self.source, WeightedSum):
+            rollout = self._roll_out(0)
+            self.source.calibrate(rollout.prompts, rollout.texts, rollout.answer_ids)
+            scales = self.source.scales.items()
+            self.progress.part_scales = {name: (scale.mean, scale.deviation) for name, scale in scales}
 
     # --- guards, checkpoints, metrics ------------------------------------------------------------------------------------
 

@@ -18,6 +18,10 @@ class Prompts:
     texts: list[str]
     ids: list[list[int]]
 
+    def and_also(self, others: Prompts) -> Prompts:
+        """These and `others`."""
+        return Prompts(self.texts + others.texts, self.ids + others.ids)
+
 
 def split_prompts(lm: LanguageModel, prompts: pd.DataFrame, recipe: Ppo) -> tuple[Prompts, Prompts, int]:
     """Prompts to train on, prompts to choose the checkpoint by, and how many were too long.

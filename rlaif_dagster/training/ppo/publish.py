@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.training.adapters import WEIGHTS, concatenate
-from rlaif_dagster.training.ppo.backbone import Backbone
+from rlaif_dagster.training.ppo.backbone import VALUE_HEAD as HEAD
+from rlaif_dagster.training.ppo.backbone import Backbone, part
 
 VALUE_HEAD = "value_head.safetensors"
 TIMINGS = "timings.json"
@@ -28,25 +29,22 @@ def publish(
     start_adapter: Path | None,
     target: Path,
 ) -> None:
-    """Write the policy `state` (adapter and value head) to the empty folder `target`, joined exactly with the adapter that
-    training started from. `timings` go into a JSON file: they are no part of what the model is."""
-    adapter = {name: value for name, value in state.items() if not name.startswith("value_head.")}
+    """Write the policy `state` (its adapter and the value head) to the empty folder `target`, joined exactly with the adapter
+    that training started from. `timings` go into a JSON file: they are no part of what the model is."""
     if start_adapter is None:
-        _write_adapter(backbone, adapter, target)
+        _write_adapter(backbone, state, target)
     else:
         with tempfile.TemporaryDirectory() as own:
-            _write_adapter(backbone, adapter, Path(own))
+            _write_adapter(backbone, state, Path(own))
             concatenate(start_adapter, Path(own), target)
-    head = {name.removeprefix("value_head."): value for name, value in state.items() if name.startswith("value_head.")}
     # one entry at most: safetensors writes several in a random order, and the file is part of the digest
-    save_file(head, target / VALUE_HEAD, metadata={"format": "pt"})
+    save_file(part(state, HEAD), target / VALUE_HEAD, metadata={"format": "pt"})
     (target / TIMINGS).write_text(json.dumps(timings, indent=1), encoding="utf-8")
 
 
-def _write_adapter(backbone: Backbone, adapter: Mapping[str, Tensor], folder: Path) -> None:
-    config = LoraConfig(
-        **_shape(backbone.lora_config), **_base(backbone.lm), task_type="CAUSAL_LM", inference_mode=True
-    )
+def _write_adapter(backbone: Backbone, state: Mapping[str, Tensor], folder: Path) -> None:
+    shape, adapter = backbone.policy_adapter(state)
+    config = LoraConfig(**_shape(shape), **_base(backbone.lm), task_type="CAUSAL_LM", inference_mode=True)
     config.target_modules = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in adapter})
     config.save_pretrained(str(folder))
     tensors = {f"base_model.model.{backbone.prefix}.{name}": value.contiguous() for name, value in adapter.items()}

@@ -141,14 +141,19 @@ def score_tokens(
     """Log-probabilities [B, T] of the rollout's tokens under the active role, and the states [n, hidden] that predict them (n
     answer tokens, row by row): whole sequences in passes of `micro_batch`, without gradients."""
     logprobs = torch.zeros_like(rollout.logprobs)
+    states = answer_states(backbone, rollout, micro_batch=micro_batch)
+    found, _ = token_logprobs(
+        states, backbone.output_weight, backbone.output_bias, rollout.tokens[rollout.mask], temperature
+    )
+    return logprobs.masked_scatter(rollout.mask, found), states
+
+
+@torch.no_grad()
+def answer_states(backbone: Backbone, rollout: Rollout, *, micro_batch: int) -> Tensor:
+    """The states [n, hidden] of the active role that predict the rollout's n answer tokens, row by row, in passes of
+    `micro_batch` sequences."""
     states = []
     for rows in torch.arange(len(rollout.prompts)).split(micro_batch):
         packed = Packed.pack(rollout.sequences(rows.tolist()), backbone.lm.device)
-        hidden = rollout.answer_states(backbone.packed_hidden(packed), packed, rows.tolist())
-        mask = rollout.mask[rows]
-        found, _ = token_logprobs(
-            hidden, backbone.output_weight, backbone.output_bias, rollout.tokens[rows][mask], temperature
-        )
-        logprobs[rows] = torch.zeros_like(logprobs[rows]).masked_scatter(mask, found)
-        states.append(hidden)
-    return logprobs, torch.cat(states)
+        states.append(rollout.answer_states(backbone.packed_hidden(packed), packed, rows.tolist()))
+    return torch.cat(states)

@@ -1,8 +1,8 @@
-"""Where scores come from. PPO knows the interface alone: a reward model, a judge or a rule may stand behind it."""
+"""Where scores come from. PPO knows the interface alone: a reward model, a judge, a rule or a sum may stand behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,12 +31,19 @@ class Scale:
 
 
 class RewardSource(Protocol):
-    """Scores answers; higher is better, the scale is its own."""
+    """Scores answers; higher is better, the scale is its own. What else it knows of the batch it scored last stands in an
+    optional attribute `told`, by the name that the metrics give it."""
 
     def score(
         self, prompts: Sequence[str], answers: Sequence[str], token_ids: Sequence[Sequence[int]]
     ) -> Sequence[float] | Tensor:
         """One raw score an answer; `token_ids` are the answer's, with the end token where it ended."""
+
+
+def told(source: RewardSource) -> Mapping[str, float]:
+    """What a source knows of its last batch beside the scores."""
+    found: Mapping[str, float] = getattr(source, "told", {})
+    return found
 
 
 class RewardModelSource:
@@ -65,3 +72,29 @@ class RewardModelSource:
                 last = packed.index.gather(1, lengths.to(lm.device)[:, None] - 1)[:, 0]
                 scores.append((self.backbone.packed_hidden(packed)[last].float() @ self.head.T)[:, 0])
         return torch.cat(scores)
+
+
+class WeightedSum:
+    """sum of weight * (score - mean) / deviation over sources, each normalised by the first batch that `calibrate` is given,
+    since a reward model's units and a judge's have nothing to do with each other."""
+
+    def __init__(self, parts: Mapping[str, tuple[float, RewardSource]]) -> None:
+        """`parts` holds weight and source by name."""
+        self.parts = parts
+        self.scales: dict[str, Scale] = {}
+        self.told: dict[str, float] = {}
+
+    def calibrate(self, prompts: Sequence[str], answers: Sequence[str], token_ids: Sequence[Sequence[int]]) -> None:
+        """Fix every part's scale by these answers."""
+        for name, (_, source) in self.parts.items():
+            self.scales[name] = Scale.of(torch.as_tensor(source.score(prompts, answers, token_ids)))
+
+    def score(self, prompts: Sequence[str], answers: Sequence[str], token_ids: Sequence[Sequence[int]]) -> Tensor:
+        """Raises KeyError before `calibrate` was called, or `scales` set."""
+        total = torch.zeros(len(answers))
+        self.told = {}
+        for name, (weight, source) in self.parts.items():
+            scores = torch.as_tensor(source.score(prompts, answers, token_ids), dtype=torch.float32).cpu()
+            total += weight * self.scales[name].apply(scores)
+            self.told |= {f"reward_{name}": float(scores.mean()), **told(source)}
+        return total

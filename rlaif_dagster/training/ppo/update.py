@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlaif_dagster.spec.recipes import Ppo
 from rlaif_dagster.training.ppo import losses
-from rlaif_dagster.training.ppo.backbone import Backbone
+from rlaif_dagster.training.ppo.backbone import Backbone, acting_as
 from rlaif_dagster.training.ppo.draws import shuffled
 from rlaif_dagster.training.ppo.logprobs import token_logprobs
 from rlaif_dagster.training.ppo.rollout import Rollout
@@ -37,10 +37,12 @@ class Experience:
 
 
 def make_optimizer(backbone: Backbone, recipe: Ppo) -> torch.optim.Adam:
-    """Adam with eps 1e-5 (arXiv 2403.17031) over the policy adapter and, at its own rate, the value head."""
+    """Adam with eps 1e-5 (arXiv 2403.17031) over the policy, the value function's adapter where it has one, and, at its
+    own rate, the value head."""
+    trained = [*backbone.policy_parameters().values(), *backbone.value_parameters().values()]
     return torch.optim.Adam(
         [
-            {"params": list(backbone.policy_parameters().values()), "lr": recipe.learning_rate},
+            {"params": trained, "lr": recipe.learning_rate},
             {"params": list(backbone.value_head.parameters()), "lr": recipe.value_learning_rate},
         ],
         eps=1e-5,
@@ -75,43 +77,60 @@ def accumulate_gradient(
     by_length = sorted(rows, key=lambda row: -len(rollout.prompt_ids[row]) - len(rollout.answer_ids[row]))
     tokens = int(rollout.lengths[list(rows)].sum())
     sums = dict.fromkeys(("tokens", "policy_loss", "value_loss", "entropy", "clip_fraction", "kl"), 0.0)
-    for start in range(0, len(by_length), recipe.micro_batch):
-        micro = by_length[start : start + recipe.micro_batch]
-        mask = rollout.mask[micro]
-
-        def taken(values: Tensor, micro: list[int] = micro, mask: Tensor = mask) -> Tensor:
-            return values[micro][mask]
-
-        packed = Packed.pack(rollout.sequences(micro), backbone.lm.device)
-        hidden = rollout.answer_states(backbone.packed_hidden(packed), packed, micro)
-        logprobs, entropy = token_logprobs(
-            hidden, backbone.output_weight, backbone.output_bias, taken(rollout.tokens), recipe.temperature,
-            entropy_gradient=recipe.entropy_coefficient > 0,
-        )  # fmt: skip
-        log_ratio = logprobs - taken(rollout.logprobs)
-        policy = losses.policy_loss(log_ratio, taken(experience.advantages), recipe.clip).sum()
-        value = losses.value_loss(
-            backbone.values(hidden), taken(experience.values), taken(experience.returns), recipe.value_clip
-        ).sum()
-        bonus = recipe.entropy_coefficient * entropy.sum()
-        loss = (policy + recipe.value_coefficient * value - bonus) / tokens
-        log_ratio = log_ratio.detach()
-        found = {
-            "tokens": float(len(log_ratio)),
-            "policy_loss": float(policy.detach()),
-            "value_loss": float(value.detach()),
-            "entropy": float(entropy.detach().sum()),
-            "clip_fraction": float(losses.clipped(log_ratio, recipe.clip).sum()),
-            "kl": float(losses.approximate_kl(log_ratio).sum()),
-        }
-        if not bool(torch.isfinite(loss)):
-            policy_sum, value_sum = found["policy_loss"], found["value_loss"]
-            raise NotFiniteError(
-                f"loss {float(loss.detach())} (policy {policy_sum}, value {value_sum} over {tokens} tokens)"
-            )
-        loss.backward()
-        sums = {name: sums[name] + found[name] for name in sums}
+    with backbone.recomputing(recipe.gradient_checkpointing):
+        for start in range(0, len(by_length), recipe.micro_batch):
+            found = _accumulate(backbone, experience, by_length[start : start + recipe.micro_batch], recipe, tokens)
+            sums = {name: sums[name] + found[name] for name in sums}
     return sums
+
+
+def _accumulate(
+    backbone: Backbone, experience: Experience, micro: Sequence[int], recipe: Ppo, tokens: int
+) -> dict[str, float]:
+    """The part of one micro-batch in a minibatch of `tokens` answer tokens."""
+    rollout = experience.rollout
+    mask = rollout.mask[micro]
+
+    def taken(values: Tensor) -> Tensor:
+        return values[micro][mask]
+
+    packed = Packed.pack(rollout.sequences(micro), backbone.lm.device)
+    hidden = rollout.answer_states(backbone.packed_hidden(packed), packed, micro)
+    logprobs, entropy = token_logprobs(
+        hidden, backbone.output_weight, backbone.output_bias, taken(rollout.tokens), recipe.temperature,
+        entropy_gradient=recipe.entropy_coefficient > 0,
+    )  # fmt: skip
+    log_ratio = logprobs - taken(rollout.logprobs)
+    policy = losses.policy_loss(log_ratio, taken(experience.advantages), recipe.clip).sum()
+    loss = (policy - recipe.entropy_coefficient * entropy.sum()) / tokens
+
+    def value_loss(hidden: Tensor) -> Tensor:
+        old, returns = taken(experience.values), taken(experience.returns)
+        return losses.value_loss(backbone.values(hidden), old, returns, recipe.value_clip).sum()
+
+    if backbone.own_value:  # a graph of its own: the policy's is gone before it is built
+        _backward(loss, tokens)
+        with acting_as(backbone, "value"):
+            value = value_loss(rollout.answer_states(backbone.packed_hidden(packed), packed, micro))
+            _backward(recipe.value_coefficient * value / tokens, tokens)
+    else:
+        value = value_loss(hidden)
+        _backward(loss + recipe.value_coefficient * value / tokens, tokens)
+    log_ratio = log_ratio.detach()
+    return {
+        "tokens": float(len(log_ratio)),
+        "policy_loss": float(policy.detach()),
+        "value_loss": float(value.detach()),
+        "entropy": float(entropy.detach().sum()),
+        "clip_fraction": float(losses.clipped(log_ratio, recipe.clip).sum()),
+        "kl": float(losses.approximate_kl(log_ratio).sum()),
+    }
+
+
+def _backward(loss: Tensor, tokens: int) -> None:
+    if not bool(torch.isfinite(loss)):
+        raise NotFiniteError(f"loss {float(loss.detach())} in a minibatch of {tokens} tokens")
+    loss.backward()
 
 
 def update_policy(

@@ -15,7 +15,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Lora, Reward
 from rlaif_dagster.training.metrics import final
-from rlaif_dagster.training.reward import RewardModel, held_out_metrics, reward_parts, train_reward
+from rlaif_dagster.training.reward import RewardModel, held_out_metrics, quality_checks, reward_parts, train_reward
 from rlaif_dagster.training.reward_model import classifier, scoring_tokenizer
 from rlaif_dagster.training.trained import Trained
 from tests.rlaif_dagster.training.conftest import FreshModel
@@ -44,7 +44,8 @@ def test_learns_the_preferences(trained: tuple[Trained, Path]) -> None:
     values = final(outcome.metrics)
     assert values["eval_accuracy"] == 1
     assert values["eval_margin"] > 1
-    assert [check.name for check in outcome.checks] == ["finite_loss", "reward_accuracy"]
+    names = ["finite_loss", "reward_accuracy", "reward_length", "reward_calibration"]
+    assert [check.name for check in outcome.checks] == names
     assert all(check.passed for check in outcome.checks)
     assert "ranks 100.0% of 4 held-out pairs right" in outcome.checks[1].message
 
@@ -104,7 +105,36 @@ def test_parts_fit_the_causal_model(trained: tuple[Trained, Path], fresh_model: 
 
 def test_held_out_metrics_by_hand() -> None:
     values = held_out_metrics(np.array([1.0, 2.0, 0.0, 1.0]), np.array([0.0, 3.0, 0.0, -1.0]), np.array([5, -3, 0, 2]))
-    assert values == {"accuracy": 0.5, "margin": 0.5, "mean_reward": 0.75, "longer_accuracy": 0.625}
+    own = ("accuracy", "margin", "mean_reward", "longer_accuracy", "length_accuracy")
+    assert [values[name] for name in own] == [0.5, 0.5, 0.75, 0.625, 0.625]
+    shorter = held_out_metrics(np.ones(4), np.zeros(4), np.array([-1, -1, -1, 1]))
+    assert (shorter["longer_accuracy"], shorter["length_accuracy"]) == (0.25, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "failed"),
+    [
+        ({}, {}, []),
+        ({"accuracy": 0.49}, {}, ["reward_accuracy", "reward_length"]),
+        ({"accuracy": 0.6}, {}, ["reward_length"]),  # better than chance, worse than length
+        ({"accuracy": 0.75}, {}, []),  # as good as length: enough where no gain is asked
+        ({"accuracy": 0.8}, {"min_gain_over_length": 0.1}, ["reward_length"]),
+        ({"accuracy": 0.85}, {"min_gain_over_length": 0.1}, []),
+        ({"accuracy": 0.7}, {"min_gain_over_length": -0.1}, []),
+        ({"accuracy": 0.0}, {"min_gain_over_length": -1, "min_accuracy": 0}, []),
+        ({"calibration_error": 0.3}, {"max_calibration_error": 0.25}, ["reward_calibration"]),
+    ],
+)
+def test_quality_checks(change: dict[str, float], fields: dict[str, float], failed: list[str]) -> None:
+    measured = {
+        "accuracy": 0.9, "margin": 1.0, "longer_accuracy": 0.25, "length_accuracy": 0.75, "calibration_error": 0.1,
+        "brier": 0.1, "log_loss": 0.2,
+    }  # fmt: skip
+    checks = quality_checks({**measured, **change}, 20, Reward(**fields))
+    assert [check.name for check in checks if not check.passed] == failed
+    if "accuracy" in change:
+        assert f"{change['accuracy']:.1%} of 20 held-out pairs" in checks[0].message
+    assert "length alone 75.0% (the longer answer: 25.0%)" in checks[1].message
 
 
 def test_worse_than_asked_fails_its_check(fresh_model: FreshModel, pairs: pd.DataFrame, tmp_path: Path) -> None:

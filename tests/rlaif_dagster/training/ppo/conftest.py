@@ -63,7 +63,7 @@ def recipe() -> Recipe:
         short = {
             "start": "base", "updates": 3, "rollout_batch": 8, "minibatches": 2, "micro_batch": 3, "epochs": 2,
             "learning_rate": 1e-2, "max_new_tokens": 6, "lora": Lora(r=4, alpha=8), "held_out_prompts": 2,
-            "evaluate_updates": 2, "save_updates": 1, "max_kl": 1e6,
+            "evaluate_updates": 2, "save_updates": 1, "max_kl": 1e6, "min_length_share": 0.0, "max_repetition": 1.0,
         }  # fmt: skip
         return Ppo(**{**short, **fields})
 

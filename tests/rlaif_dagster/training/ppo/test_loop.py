@@ -14,11 +14,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rlaif_dagster.hashing import folder_digest
-from rlaif_dagster.spec.recipes import Ppo
+from rlaif_dagster.home import Home
+from rlaif_dagster.judging.likelihood import LikelihoodJudge
+from rlaif_dagster.spec.constitution import Constitution, Principle
+from rlaif_dagster.spec.judge import LikelihoodJudge as LikelihoodSpec
+from rlaif_dagster.spec.model import ModelSpec
+from rlaif_dagster.spec.recipes import Judging, Ppo
 from rlaif_dagster.training.adapters import merge
 from rlaif_dagster.training.ppo import checkpoint, loop, rollout
+from rlaif_dagster.training.ppo.backbone import acting_as
+from rlaif_dagster.training.ppo.judged import DirectJudge
 from rlaif_dagster.training.ppo.loop import train_ppo
 from rlaif_dagster.training.ppo.publish import VALUE_HEAD
+from rlaif_dagster.training.ppo.rows import Packed
 from rlaif_dagster.training.trained import Trained
 from tests.rlaif_dagster.training.conftest import FreshModel
 from tests.rlaif_dagster.training.ppo.conftest import CountToken, Recipe, WriteAdapter
@@ -31,13 +39,19 @@ def train(fresh_model: FreshModel, prompts: pd.DataFrame, count_token: CountToke
     """Runs `train_ppo` on a fresh model, by default with the counting rule, into work/NAME and target/NAME."""
 
     def run(
-        recipe: Ppo, name: str = "a", *, reward: Any = None, start: Path | None = None, seed: int = 0
+        recipe: Ppo,
+        name: str = "a",
+        *,
+        reward: Any = None,
+        start: Path | None = None,
+        seed: int = 0,
+        judge: DirectJudge | None = None,
     ) -> tuple[Trained, Path]:
         target = tmp_path / "target" / name
         target.mkdir(parents=True)
         trained = train_ppo(
-            fresh_model(), reward or count_token, prompts, recipe,
-            seed=seed, work=tmp_path / "work" / name, target=target, start_adapter=start,
+            fresh_model(), None if judge and not reward else reward or count_token, prompts, recipe,
+            seed=seed, work=tmp_path / "work" / name, target=target, start_adapter=start, judge=judge,
         )  # fmt: skip
         return trained, target
 
@@ -176,7 +190,9 @@ def test_the_kl_guard_stops_and_keeps_the_last_good_policy(train: Train, recipe:
     assert again.checks == trained.checks
 
 
-def test_scores_that_are_not_finite_stop_the_training(train: Train, recipe: Recipe) -> None:
+def test_scores_that_are_not_finite_stop_the_training(train: Train, recipe: Recipe, tmp_path: Path) -> None:
+    """They come before any loss; the answers and their scores are kept."""
+
     class Breaks(CountToken):
         calls = 0
 
@@ -190,6 +206,9 @@ def test_scores_that_are_not_finite_stop_the_training(train: Train, recipe: Reci
     finite = trained.checks[0]
     assert not finite.passed
     assert "training stopped in update 3" in finite.message
+    with safe_open(tmp_path / "work" / "a" / checkpoint.BATCH, framework="pt") as file:
+        assert file.get_tensor("scores").isnan().all()
+        assert file.get_tensor("mask").any(1).all()
     assert curve(trained, "published_update") == [1.0]  # the last policy whose answers were measured
     assert all(bool(value.isfinite().all()) for value in load_file(target / "adapter_model.safetensors").values())
 
@@ -204,6 +223,7 @@ def test_a_loss_that_is_not_finite_keeps_the_batch(
     with safe_open(tmp_path / "work" / "a" / checkpoint.BATCH, framework="pt") as file:
         assert not file.get_tensor("advantages").isfinite().all()
         assert len(file.get_tensor("tokens")) == 8
+        assert file.get_tensor("scores").isfinite().all()
 
 
 def test_the_best_held_out_policy_is_published(train: Train, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +262,89 @@ def test_known_answer_world(train: Train, recipe: Recipe, count_token: CountToke
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_known_answer_world_for_every_seed(train: Train, recipe: Recipe, count_token: CountToken, seed: int) -> None:
     assert known_world(train, recipe, count_token, seed=seed) >= 0.9
+
+
+@pytest.fixture
+def judged(tiny_model_folder: Path, home: Home) -> DirectJudge:
+    """The tiny model as a likelihood judge, and a rule to judge by."""
+    spec = LikelihoodSpec(kind="likelihood", model="tiny")
+    judge = LikelihoodJudge("likelihood", spec, ModelSpec(folder=str(tiny_model_folder)), home)
+    rule = Principle(id="short", text="Answer in a few words only.")
+    return DirectJudge(judge, Constitution(principles=(rule,)), Judging(judge="likelihood"))
+
+
+def test_the_judge_alone_pays(train: Train, recipe: Recipe, judged: DirectJudge, write_policy: WriteAdapter) -> None:
+    made = recipe(reward={"model": 0.0, "judge": 1.0}, start="sft", updates=12, rollout_batch=16, learning_rate=3e-3)
+    trained, _ = train(made, judge=judged, start=write_policy())
+    assert curve(trained, "held_out_reward")[0] == 0.0  # the start's greedy answers, against themselves
+    rewards = curve(trained, "reward")
+    assert sum(rewards[-3:]) > sum(rewards[:3])
+    assert curve(trained, "judge_failed") == [0.0] * 12
+
+
+def test_a_sum_of_reward_model_and_judge(
+    train: Train, recipe: Recipe, judged: DirectJudge, write_policy: WriteAdapter, write_reward: WriteAdapter
+) -> None:
+    made = recipe(reward={"model": 1.0, "judge": 2.0}, start="sft", updates=2, normalize_reward=False)
+    trained, _ = train(made, judge=judged, start=write_policy(), reward=write_reward())
+    # normalised by the very batch that is scored first: mean 0 and, were they uncorrelated, deviation sqrt(1 + 4)
+    assert curve(trained, "reward")[0] == pytest.approx(0.0, abs=1e-5)
+    for part in ("reward_model", "reward_judge"):
+        assert len(curve(trained, part)) == 2
+        assert curve(trained, part)[0] != pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_the_recipe_pays_by_must_be_given(train: Train, recipe: Recipe, write_reward: WriteAdapter) -> None:
+    with pytest.raises(ValueError, match="pays by the judge, and none is given"):
+        train(recipe(reward={"judge": 1.0}), reward=write_reward())
+
+
+def test_a_value_function_of_its_own_starts_as_the_reward_model(
+    train: Train, recipe: Recipe, write_reward: WriteAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is learnt it expects, at the end token of an answer, the very score that is paid."""
+    kept: list[Any] = []
+    real = loop.update_policy
+
+    def watched(backbone: Any, optimizer: Any, experience: Any, *rest: Any, **more: Any) -> Any:
+        if not kept:
+            rollout = experience.rollout
+            ids = [[*p, *a, *([] if e else [backbone.lm.end_id])]
+                   for p, a, e in zip(rollout.prompt_ids, rollout.answer_ids, rollout.ended, strict=True)]  # fmt: skip
+            packed = Packed.pack(ids, backbone.lm.device)
+            ends = torch.tensor([len(sequence) - 1 for sequence in ids])
+            with torch.no_grad(), acting_as(backbone, "value"):
+                states = backbone.packed_hidden(packed)[packed.index[torch.arange(len(ids)), ends]]
+                kept.append((backbone.values(states), experience.returns.gather(1, rollout.lengths[:, None] - 1)[:, 0]))
+        return real(backbone, optimizer, experience, *rest, **more)
+
+    monkeypatch.setattr(loop, "update_policy", watched)
+    made = recipe(
+        value="own", kl_coefficient=0.0, missing_eos_penalty=0.0, gae_lambda=1.0, updates=6, value_coefficient=1.0
+    )
+    trained, target = train(made, reward=write_reward())
+    expected, paid = kept[0]
+    torch.testing.assert_close(expected, paid, atol=1e-3, rtol=1e-3)
+    assert expected.std() > 0.5
+    before = load_file(write_reward(seed=6) / "adapter_model.safetensors")["base_model.model.score.weight"]
+    assert not torch.equal(load_file(target / VALUE_HEAD)["weight"], before)
+    assert all(check.passed for check in trained.checks)
+
+
+def test_models_apart_are_trained_in_full_by_the_same_loop(
+    train: Train, fresh_model: FreshModel, recipe: Recipe, count_token: CountToken
+) -> None:
+    made = recipe(
+        separate=True, updates=20, rollout_batch=64, learning_rate=5e-3, max_update_kl=0.05, normalize_reward=False,
+        kl_coefficient=0.0, missing_eos_penalty=0.0, evaluate_updates=20, micro_batch=64,
+    )  # fmt: skip
+    trained, target = train(made, reward=CountToken(count_token.token, maximum=6))
+    rewards = curve(trained, "reward")
+    assert sum(rewards[-3:]) / 3 > 0.2 + sum(rewards[:3]) / 3
+    changes = load_file(target / "adapter_model.safetensors")
+    ranks = [torch.linalg.matrix_rank(changes[name.replace("lora_A", "lora_B")] @ value)
+             for name, value in changes.items() if "lora_A" in name]  # fmt: skip
+    assert min(ranks) > 16  # no low-rank update
 
 
 def test_a_collapsed_policy_fails_its_check(train: Train, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

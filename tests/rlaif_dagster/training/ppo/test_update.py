@@ -10,6 +10,7 @@ import torch
 from rlaif_dagster.spec.recipes import Lora, Ppo
 from rlaif_dagster.training.ppo.backbone import Backbone
 from rlaif_dagster.training.ppo.rollout import roll_out
+from rlaif_dagster.training.ppo.separate import SeparateModels
 from rlaif_dagster.training.ppo.update import (
     Experience,
     NotFiniteError,
@@ -64,6 +65,35 @@ def test_gradient_does_not_depend_on_the_micro_batch(
         parts = gradients(backbone, experience, rows, recipe(temperature=0.9, micro_batch=size))
         for name, gradient in whole.items():
             torch.testing.assert_close(parts[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Backbone, SeparateModels])
+def test_recomputing_activations_changes_memory_alone(
+    fresh_model: FreshModel, experience: Experience, recipe: Recipe, kind: type[Backbone]
+) -> None:
+    """To the bit, with a value function of its own as well; and the layers are as they were afterwards."""
+    models = kind(fresh_model(), Lora(r=4, alpha=8), seed=0, own_value=True)
+    torch.nn.init.normal_(models.value_head.weight, std=0.1)
+    training = [module.training for module in models.trunk.modules()]
+    kept = {False: 0, True: 0}
+
+    def run(wanted: bool) -> dict[str, torch.Tensor]:
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            kept[wanted] += tensor.numel()
+            return tensor
+
+        for parameter in models.value_parameters().values():
+            parameter.grad = None
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            found = gradients(models, experience, [6, 1, 3, 0], recipe(micro_batch=2, gradient_checkpointing=wanted))
+        return found | {f"own.{k}": p.grad.clone() for k, p in models.value_parameters().items() if p.grad is not None}
+
+    plain, recomputed = run(False), run(True)
+    assert kept[True] < 0.2 * kept[False]
+    assert len(plain) > len(models.policy_parameters()) + 2
+    assert plain.keys() == recomputed.keys()
+    assert all(torch.equal(recomputed[name], gradient) for name, gradient in plain.items())
+    assert [module.training for module in models.trunk.modules()] == training
 
 
 def test_gradient_equals_a_plain_implementation(backbone: Backbone, experience: Experience, recipe: Recipe) -> None:
