@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.history import keep
 from rlaif_dagster.home import Home, report_path
 from rlaif_dagster.inputs import INPUTS
 from rlaif_dagster.judging.ledger import spent_usd
+from rlaif_dagster.lineage.graph import WRITES
+from rlaif_dagster.lineage.runs import REFRESH_TAG
 from rlaif_dagster.records import Record, Version, append_record, partition_key, remember_meaning
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.model import ModelSpec
@@ -70,6 +73,7 @@ class Step:
     started: float
     upstream: tuple[Version, ...]
     spent_before: float
+    recalled: list[str] = field(default_factory=list)  # keys of the remembered results that this step used
 
     @classmethod
     def begin(cls, context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource) -> Step:
@@ -101,12 +105,27 @@ class Step:
         return self.project.constitution(str(self.cell.constitution))
 
     @property
+    def files(self) -> list[str]:
+        """What this step writes, relative to the warehouse."""
+        names = self.context.assets_def.metadata_by_key[self.context.asset_key][WRITES]
+        return [name.format(model=self.cell.model, constitution=self.cell.constitution) for name in names]
+
+    @property
     def report_path(self) -> Path:
         return report_path(self.home, self.model, str(self.cell.constitution))
 
     @property
     def code_version(self) -> str:
         return str(self.context.assets_def.code_versions_by_key[self.context.asset_key])
+
+    @property
+    def memo(self) -> Memo:
+        return Memo(self.home.cache / "results")
+
+    @property
+    def refresh(self) -> str | None:
+        """The backfill that asks for results to be computed again although nothing they read has changed."""
+        return self.context.run.tags.get(REFRESH_TAG)
 
     def key(self, *reads: Any) -> str:
         """Name of this asset's result for what it reads."""
@@ -117,14 +136,16 @@ class Step:
     ) -> Frames:
         """The tables for these inputs: remembered, or computed and, when they are `final`, remembered."""
         key = self.key(self.cell.model, self.cell.constitution, reads)
-        frames, known = Memo(self.home.cache / "results").get_or_compute(self.asset, key, self.cell, compute, final)
+        self.recalled.append(key)
+        frames, known = self.memo.get_or_compute(self.asset, key, self.cell, compute, final, anew=self.refresh is not None)
         if known:
             self.context.log.info("Nothing that this asset reads has changed: the stored result is used.")
         return frames
 
     def chunks(self, *identity: Any) -> Chunks:
         """Resumable chunks of work done by one model, shared by whatever asks it the same."""
-        return Chunks(self.home.cache / "chunks" / content_hash(self.asset, self.code_version, identity))
+        anew = [self.refresh] if self.refresh else []  # a refresh resumes its own work, and nobody else's
+        return Chunks(self.home.cache / "chunks" / content_hash(self.asset, self.code_version, identity, *anew))
 
     def read(self, table: str, part: str = "all") -> pd.DataFrame:
         """A table's part for this cell; only as much of the cell as the table has."""
@@ -212,6 +233,7 @@ class Step:
         if all(check.passed for check in checks):
             for name, frame in frames.items():
                 self.warehouse.write(name, frame, self.cell, part)
+            keep(self.warehouse, self.asset, self.cell, data_version, self.files)
             append_record(
                 self.warehouse,
                 Record(
@@ -219,6 +241,8 @@ class Step:
                     self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd,
                 ),
             )  # fmt: skip
+            for key in self.recalled:
+                self.memo.became(self.asset, key, data_version)
         shown: dict[str, Any] = {f"rows of {name}": len(frame) for name, frame in frames.items()}
         shown |= {f"preview of {name}": dg.MetadataValue.md(preview(frame)) for name, frame in frames.items()}
         shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd} | (metadata or {})

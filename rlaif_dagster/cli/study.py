@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlaif_dagster.cli.cells import Selection
-    from rlaif_dagster.lineage import Study
+    from rlaif_dagster.lineage.study import Study
 
 
 def open_study(chosen: Selection) -> Study:
@@ -25,7 +25,7 @@ def open_study(chosen: Selection) -> Study:
         from rlaif_dagster.definitions import defs, nodes
     from rlaif_dagster.estimates import estimator
     from rlaif_dagster.home import current_home
-    from rlaif_dagster.lineage import Study
+    from rlaif_dagster.lineage.study import Study
 
     home = current_home()
     return Study(defs, nodes, chosen.project, home, estimator(chosen.project, home))

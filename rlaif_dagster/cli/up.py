@@ -35,9 +35,11 @@ def up(
     """
     chosen = select(model, constitution)
     study, console = open_study(chosen), progress()
+    from rlaif_dagster.lineage.carrying import carry_out
+
     try:
-        outcome = study.carry_out(
-            chosen.models, chosen.constitutions, select_ or (), budget_usd=budget, on_event=Progress(console)
+        outcome = carry_out(
+            study, chosen.models, chosen.constitutions, select_ or (), budget_usd=budget, on_event=Progress(console)
         )
     except KeyboardInterrupt:
         console.print("Interrupted. What is finished is kept; the same command goes on from there.")
@@ -62,6 +64,8 @@ class Progress:
         first = self.remaining is None
         if event.remaining is not None:
             self.remaining = event.remaining
+        from rich.markup import escape
+
         step = event.step
         if step is None:
             if first and self.remaining:
@@ -80,6 +84,8 @@ class Progress:
                 self._line("red", "✗", name, event)
             case "blocked":
                 self._line("yellow", "-", name, event)
+            case "waiting" | "elsewhere":
+                self.console.print(f"         {name} [dim]{escape(event.message)}[/dim]")
             case "planned":
                 pass
 
