@@ -7,7 +7,7 @@ meanings are compared field by field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,11 @@ class Reason:
     changes: tuple[Change, ...] = ()
 
 
+def distinct(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Each reason once, in order."""
+    return tuple({(reason.cause, reason.where, reason.text): reason for reason in reasons}.values())
+
+
 Compare = Callable[[str, str | None, str, str], Sequence[Change]]  # of an input: asset, partition, version then, now
 
 
@@ -53,8 +58,8 @@ class Causes:
             return [self._edited(asset, partition, before, now)]
         if before is None:
             return [Reason(asset, f"{asset} is new to it", partition)]
-        causes = list(dict.fromkeys(self._walk(asset, partition, before, now)))
-        return causes or [Reason(asset, f"{asset} has new content", partition)]
+        causes = distinct(self._walk(asset, partition, before, now))
+        return list(causes) or [Reason(asset, f"{asset} has new content", partition)]
 
     def _edited(self, asset: str, partition: str | None, before: str | None, now: str) -> Reason:
         name = f"{asset} {partition}" if partition else asset

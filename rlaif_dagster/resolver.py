@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 
-from rlaif_dagster.causes import MISSING, Causes, Compare, Reason
+from rlaif_dagster.causes import MISSING, Causes, Compare, Reason, distinct
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.records import History, Record, partition_key
 from rlaif_dagster.warehouse.store import Cell
@@ -115,8 +115,8 @@ def resolve(
                 for parent_cell in state.parent_cells(node, cell, state.nodes[parent], models, constitutions)
             ]
             versions = {key: state.current_version(*key) for key in parents}
-            own = tuple(_own_reasons(state, node, cell, versions))
-            inherited = tuple(dict.fromkeys(reason for key in parents if key in stale for reason in stale[key].reasons))
+            own = distinct(_own_reasons(state, node, cell, versions))
+            inherited = distinct(reason for key in parents if key in stale for reason in stale[key].reasons)
             if own or inherited:
                 ready = bool(own) and not any(key in stale for key in parents)
                 stale[node.asset, cell] = Stale(

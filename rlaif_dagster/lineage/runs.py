@@ -190,6 +190,6 @@ def failure_of(result: dg.ExecuteInProcessResult) -> Failure:
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                line = " ".join(error.message.split())
-                return Failure(line, fixable=error.cls_name == UserError.__name__)
+                line, fixable = " ".join(error.message.split()), error.cls_name == UserError.__name__
+                return Failure(line.partition(": ")[2] if fixable else line, fixable)
     return Failure("the run failed; see its log in the UI")
