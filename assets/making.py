@@ -60,5 +60,7 @@ def _as_it_is(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.data_version),
         metadata={"left as it is": told},
-        check_results=[dg.AssetCheckResult(check_name=name, passed=True, metadata={"numbers": told}) for name in checks],
+        check_results=[
+            dg.AssetCheckResult(check_name=name, passed=True, metadata={"numbers": told}) for name in checks
+        ],
     )

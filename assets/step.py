@@ -137,7 +137,9 @@ class Step:
         """The tables for these inputs: remembered, or computed and, when they are `final`, remembered."""
         key = self.key(self.cell.model, self.cell.constitution, reads)
         self.recalled.append(key)
-        frames, known = self.memo.get_or_compute(self.asset, key, self.cell, compute, final, anew=self.refresh is not None)
+        frames, known = self.memo.get_or_compute(
+            self.asset, key, self.cell, compute, final, anew=self.refresh is not None
+        )
         if known:
             self.context.log.info("Nothing that this asset reads has changed: the stored result is used.")
         return frames

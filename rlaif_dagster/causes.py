@@ -74,7 +74,9 @@ class Causes:
         if then is None or latest is None:
             return
         if then.code_version != latest.code_version:
-            yield Reason(f"code of {asset}", f"code of {asset} changed: {then.code_version} became {latest.code_version}")
+            yield Reason(
+                f"code of {asset}", f"code of {asset} changed: {then.code_version} became {latest.code_version}"
+            )
         read_then = {(v.asset, v.partition): v.version for v in then.upstream}
         for version in latest.upstream:
             old = read_then.get((version.asset, version.partition))

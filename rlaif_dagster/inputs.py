@@ -127,4 +127,3 @@ def check_inputs(project: Project) -> None:
     sources = project.prompt_sources()
     if not any(source.hub for source in sources.sources):  # a dataset on the hub is read when the prompts are made
         read_prompts(sources, project.root / "prompts")
-

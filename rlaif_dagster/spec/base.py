@@ -52,7 +52,9 @@ def _meaning_of(value: Any) -> Any:
 
 
 _READ: dict[Path, tuple[tuple[int, int, int], Any]] = {}
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it, is ten times quicker
+_Loader: Any = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # libyaml, where PyYAML was built with it, is ten times quicker
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Memo:
         final: Callable[[dict[str, pd.DataFrame]], bool] = lambda frames: True,
         anew: bool = False,
     ) -> tuple[dict[str, pd.DataFrame], bool]:
-        """The asset's tables for `key`, and whether they were already there; `anew` computes them again all the same. Tables that are not `final`, such as
+        """The asset's tables for `key`, and whether they were already there; `anew` computes them all the
+        same. Tables that are not `final`, such as
         verdicts of which some could not be had, are returned and not kept: the next run asks again."""
         folder = self.root / asset / key
         if folder.exists() and not anew:

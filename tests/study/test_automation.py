@@ -122,7 +122,8 @@ def test_nothing_is_asked_for_while_it_or_what_it_reads_is_being_made(daemon: Da
 
 def test_a_failed_run_is_tried_three_times_and_its_edit_is_not_lost(daemon: Daemon, study: Checkout) -> None:
     (study.data / "judges" / "server.yaml").write_text(
-        "kind: api\nmodel: openai/m\napi_base: http://127.0.0.1:9\napi_key_env: A_KEY_THAT_NOBODY_SET\n", encoding="utf-8"
+        "kind: api\nmodel: openai/m\napi_base: http://127.0.0.1:9\napi_key_env: A_KEY_THAT_NOBODY_SET\n",
+        encoding="utf-8",
     )
     study.edit("recipes/judging.yaml", "judge: likelihood", "judge: server")
     both = [["judge_agreement", "brief"], ["judgments", "brief|tiny"]]
@@ -141,7 +142,9 @@ def test_a_failed_run_is_tried_three_times_and_its_edit_is_not_lost(daemon: Daem
     told = daemon("tick")
     assert told["asked"] == []
     assert told["reason"].startswith("left alone after 3 failures: ")
-    study.edit("recipes/judging.yaml", "held_out_share: 0.4", "held_out_share: 0.5")  # what they read is another thing now
+    study.edit(
+        "recipes/judging.yaml", "held_out_share: 0.4", "held_out_share: 0.5"
+    )  # what they read is another thing now
     assert sorted(daemon("tick")["asked"]) == both
     study.edit("recipes/judging.yaml", "judge: server", "judge: likelihood")
     asked = daemon.settle()
