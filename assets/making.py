@@ -20,7 +20,7 @@ from rlaif_dagster.warehouse.store import Cell
 Asset = Callable[..., dg.MaterializeResult]
 
 
-def guarded(asset: str, function: Asset, checks: Sequence[str]) -> Asset:
+def guarded(asset: str, function: Asset, checks: Sequence[str], warnings: Sequence[str]) -> Asset:
     """The asset's function, run while nobody else makes the same partition."""
 
     @functools.wraps(function)
@@ -34,7 +34,7 @@ def guarded(asset: str, function: Asset, checks: Sequence[str]) -> Asset:
             log.info(f"Waiting for {holder}, which is making the same.")
 
         with making(warehouse.home, asset, partition_key(cell), run, told):
-            if context.run.tags.get(IF_STALE_TAG):
+            if context.run.tags.get(IF_STALE_TAG) and not warnings:  # a warning is said again, from what is remembered
                 fresh = _as_it_is(asset, cell, project, warehouse, checks)
                 if fresh is not None:
                     log.info("Nothing that this reads has changed since it was made: it is left as it is.")

@@ -55,7 +55,7 @@ def study_asset(
             owners=[OWNER],
             kinds=set(kinds),
             pool=pool,
-        )(guarded(key, function, (*checks, *warnings)))
+        )(guarded(key, function, checks, warnings))
 
     return decorate
 
