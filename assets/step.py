@@ -18,6 +18,7 @@ import dagster as dg
 import pandas as pd
 
 from assets.partitions import cell_of
+from assets.shown import column_lineage, columns_of, plots, preview
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
@@ -39,8 +40,6 @@ from rlaif_dagster.warehouse.store import Cell, Warehouse, table_version, to_arr
 from rlaif_dagster.work import Chunks
 
 Frames = dict[str, pd.DataFrame]
-PREVIEW_ROWS = 5
-PREVIEW_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -247,6 +246,7 @@ class Step:
                 self.memo.became(self.asset, key, data_version)
         shown: dict[str, Any] = {f"rows of {name}": len(frame) for name, frame in frames.items()}
         shown |= {f"preview of {name}": dg.MetadataValue.md(preview(frame)) for name, frame in frames.items()}
+        shown |= self._table_metadata(frames) | plots(frames)
         shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd} | (metadata or {})
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
@@ -259,6 +259,25 @@ class Step:
                 for c in (*checks, *warnings)
             ],
         )  # fmt: skip
+
+    def _table_metadata(self, frames: Frames) -> dict[str, Any]:
+        """Rows, columns and their origin in the places where the UI looks for them; of the first table, an asset's main."""
+        if not frames:
+            return {}
+        from assets.graph import graph_nodes  # the graph imports every asset module
+
+        table, frame = next(iter(frames.items()))
+        nodes = graph_nodes()
+        makers: dict[str, list[str]] = {}
+        for parent in nodes[self.asset].parents:
+            for file in nodes[parent].writes:
+                makers.setdefault(file.split("/")[0], []).append(parent)
+        known = {name: assets for name, assets in makers.items() if name in TABLES}
+        return {
+            "dagster/row_count": len(frame),
+            "dagster/column_schema": columns_of(table),
+            "dagster/column_lineage": column_lineage(table, known),
+        }
 
 
 def _parent_versions(asset: str, cell: Cell, project: Project, warehouse: Warehouse, home: Home) -> list[Version]:
@@ -278,19 +297,3 @@ def _parent_versions(asset: str, cell: Cell, project: Project, warehouse: Wareho
             if name in INPUTS:
                 remember_meaning(home, str(version), INPUTS[name].meaning(project, parent_cell))
     return versions
-
-
-def preview(frame: pd.DataFrame) -> str:
-    """The first rows as a Markdown table, long cells cut."""
-    if frame.empty:
-        return "no rows"
-    head = frame.head(PREVIEW_ROWS).map(_short)
-    lines = [" | ".join(map(str, head.columns)), " | ".join("---" for _ in head.columns)]
-    lines += [" | ".join(row) for row in head.itertuples(index=False)]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _short(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"

@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.making import guarded
 from assets.partitions import BY_DIMS
+from assets.shown import source_of
 from rlaif_dagster.behaviour import Behaviour
 from rlaif_dagster.behaviour import code_version as with_behaviours
 from rlaif_dagster.lineage.graph import DIMS, WRITES
@@ -46,7 +47,11 @@ def study_asset(
             group_name=group,
             description=description or function.__doc__,
             partitions_def=BY_DIMS[dims],
-            metadata={DIMS: list(dims), WRITES: [_file(item, dims, part) for item in writes]},
+            metadata={
+                DIMS: list(dims),
+                WRITES: [_file(item, dims, part) for item in writes],
+                "dagster/code_references": source_of(function),
+            },
             deps=[dg.AssetDep(dep, partition_mapping=GATHERING if gathers else None) for dep in deps],
             code_version=with_behaviours(code_version, *behaviours),
             check_specs=[
