@@ -16,15 +16,17 @@ from rlaif_dagster.judging.ledger import spent_usd
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.runs import (
     INPUTS_TAG,
+    INTERRUPTED_TAG,
     PROCESS_TAG,
     Failure,
     failure_of,
     inputs_tag,
     observe_parents,
     process_name,
+    was_interrupted,
 )
 from rlaif_dagster.lineage.study import Study, planned
-from rlaif_dagster.locks import making
+from rlaif_dagster.locks import holder, making
 from rlaif_dagster.planning import Event, OnEvent, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
 from rlaif_dagster.resolver import Stale
@@ -61,7 +63,8 @@ class Carrying:
                     break
                 spent = spent_usd(self.study.home) - spent_before
                 left = None if budget_usd is None else max(budget_usd - spent, 0.0)
-                self._make(ready[0], instance, left, len(waiting))
+                free = [item for item in ready if holder(self.study.home, item.asset, partition_key(item.cell)) is None]
+                self._make((free or ready)[0], instance, left, len(waiting))
         blocked = tuple(planned(item) for item in waiting)
         for step in blocked:
             self.on_event(Event("blocked", step))
@@ -75,8 +78,8 @@ class Carrying:
         step = self.study.estimate(planned(item))
         partition = partition_key(item.cell)
 
-        def told(holder: str) -> None:
-            self.on_event(Event("waiting", step, f"{holder} is making it; waiting", remaining=remaining))
+        def told(who: str) -> None:
+            self.on_event(Event("waiting", step, f"{who} is making it; waiting", remaining=remaining))
 
         with making(self.study.home, item.asset, partition, "rlaif up", told) as waited:
             if waited and not self._is_ready(item):
@@ -112,6 +115,9 @@ class Carrying:
             raise_on_error=False,
             tags={PROCESS_TAG: process_name(), INPUTS_TAG: inputs_tag(item)},
         )
+        if was_interrupted(result):
+            instance.add_run_tags(result.run_id, {INTERRUPTED_TAG: "yes"})
+            raise KeyboardInterrupt  # Dagster has closed the run, and swallowed it
         return None if result.success else failure_of(result)
 
 

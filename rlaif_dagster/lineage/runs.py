@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 from dagster import DagsterRunStatus as Status
+from dagster._core.events import RunFailureReason
 
 from rlaif_dagster.automation import Key, Try
 from rlaif_dagster.errors import UserError
@@ -28,6 +29,7 @@ PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG, RETRIED_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
 PROCESS_TAG = "rlaif/process"  # the command line that carries the run
 INPUTS_TAG = "rlaif/inputs"  # which asset's partition the run is to make, from which inputs
+INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
 IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes
 REFRESH_TAG = "rlaif/refresh"  # the run computes again although nothing it reads has changed; which refresh it is
 UNFINISHED = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.MANAGED, Status.CANCELING]
@@ -109,7 +111,8 @@ def tries_of(instance: dg.DagsterInstance) -> Callable[[Stale], Sequence[Try]]:
 
     def tries(item: Stale) -> Sequence[Try]:
         same = dg.RunsFilter(statuses=finished, tags={INPUTS_TAG: inputs_tag(item)})
-        return [Try(record.end_time or 0.0) for record in instance.get_run_records(same, limit=50)]
+        ended = instance.get_run_records(same, limit=50)
+        return [Try(one.end_time or 0.0) for one in ended if INTERRUPTED_TAG not in one.dagster_run.tags]
 
     return tries
 
@@ -119,7 +122,7 @@ def last_failures(instance: dg.DagsterInstance) -> dict[Key, tuple[float, str]]:
     failures: dict[Key, tuple[float, str]] = {}
     for record in reversed(instance.get_run_records(dg.RunsFilter(statuses=[Status.FAILURE]), limit=200)):
         run = record.dagster_run
-        for key in run.asset_selection or ():
+        for key in () if INTERRUPTED_TAG in run.tags else run.asset_selection or ():
             partition = run.tags.get(PARTITION_TAG)
             failures[key.to_user_string(), partition] = (record.end_time or 0.0, run.run_id)
     return failures
@@ -174,6 +177,12 @@ class Failure:
 
     line: str
     fixable: bool = False
+
+
+def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Did a person end the run? Dagster closes it as failed, and says why."""
+    ends = [event.event_specific_data for event in result.all_events if event.is_job_failure]
+    return any(getattr(end, "failure_reason", None) == RunFailureReason.UNEXPECTED_TERMINATION for end in ends)
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> Failure:
