@@ -72,9 +72,16 @@ def prepare_dagster_home(home: Home) -> Path:
         raise UserError(f"{path}: field 'storage' is not the database of {POSTGRES}; put there: {POSTGRES_STORAGE!r}")
     if says_postgres and not url:
         raise UserError(f"{path}: field 'storage' needs the environment variable {POSTGRES}; set it to postgresql://…")
-    if says_postgres:
+    if url and says_postgres:
         _check_driver()
+        os.environ[POSTGRES] = with_driver(url)
     return home.dagster
+
+
+def with_driver(url: str) -> str:
+    """The address with the driver that Dagster speaks: SQLAlchemy's own default is another one by now."""
+    scheme, _, rest = url.partition("://")
+    return f"postgresql+psycopg2://{rest}" if scheme in ("postgres", "postgresql") else url
 
 
 def _check_driver() -> None:
