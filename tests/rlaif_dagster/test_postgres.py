@@ -43,7 +43,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     subprocess.run(
-        [*prefix, str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", user], check=True, capture_output=True, cwd="/"
+        [*prefix, str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", user],
+        check=True,
+        capture_output=True,
+        cwd="/",
     )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     control = [*prefix, str(folder / "pg_ctl"), "-D", str(data), "-w", "-o", options]

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import dagster as dg
 
 warnings.filterwarnings("ignore")
+from assets import schedules  # noqa: E402
 from assets.sensors import follow_edits  # noqa: E402
 from rlaif_dagster.definitions import defs  # noqa: E402
 
@@ -71,6 +72,40 @@ class Daemon:
             "observed": [seen for tick in ticks for seen in tick["observed"]],
             "reason": ticks[-1]["reason"],
         }
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        """One evaluation of a schedule, and the backfills that are there afterwards."""
+        known = dict(defs.resources or {})
+        with dg.build_schedule_context(
+            instance=self.instance, repository_def=defs.get_repository_def(), resources=known
+        ) as context:
+            told = getattr(schedules, name)(context)
+        return {"told": told.skip_message, "backfills": [self._described(one) for one in self.instance.get_backfills()]}
+
+    @staticmethod
+    def _described(backfill: Any) -> dict[str, Any]:
+        target = backfill.asset_backfill_data.target_subset.iterate_asset_partitions()
+        return {
+            "tags": dict(backfill.tags), "title": backfill.title, "status": backfill.status.value,
+            "target": sorted([[one.asset_key.to_user_string(), one.partition_key] for one in target], key=str),
+        }  # fmt: skip
+
+    def end_backfills(self) -> None:
+        from dagster._core.execution.backfill import BulkActionStatus
+
+        for backfill in self.instance.get_backfills():
+            self.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+
+    def run_tagged(self, asset: str, partition: str | None, tags: dict[str, str]) -> dict[str, Any]:
+        """One step as a backfill runs it; what it told Dagster of itself."""
+        job = defs.resolve_job_def("each_model_constitution" if "|" in (partition or "") else "each_model")
+        done = job.execute_in_process(
+            instance=self.instance, partition_key=partition, asset_selection=[dg.AssetKey(asset)], tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+        [made] = [event for event in done.all_events if event.is_step_materialization]
+        metadata = made.step_materialization_data.materialization.metadata
+        return {key: value.value for key, value in metadata.items() if isinstance(value.value, str | int | float)}
 
     def later(self, seconds: float) -> None:
         self.offset += seconds
