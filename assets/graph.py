@@ -12,7 +12,7 @@ from assets.inputs import INPUT_ASSETS
 from assets.policies import POLICY_ASSETS
 from assets.preferences import PREFERENCE_ASSETS
 from assets.results import RESULT_ASSETS
-from rlaif_dagster.lineage import nodes_of, state_of
+from rlaif_dagster.lineage.graph import nodes_of, state_of
 from rlaif_dagster.resolver import Node, State
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Warehouse

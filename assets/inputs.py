@@ -5,7 +5,7 @@ import dagster as dg
 from assets.partitions import BY_DIMS
 from resources.project import ProjectResource
 from rlaif_dagster.inputs import INPUTS, Input
-from rlaif_dagster.lineage import DIMS
+from rlaif_dagster.lineage.graph import DIMS
 from rlaif_dagster.warehouse.store import Cell
 
 

@@ -1,30 +1,60 @@
-"""What watches the user's files: an edit on disk becomes an observation, and an observation is what automation goes by."""
+"""What follows the user's files: an edit on disk is reported to Dagster, and what it makes stale is run."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+import time
 
 import dagster as dg
 
-from assets.graph import graph_nodes
+from assets.graph import graph_nodes, graph_state
+from assets.jobs import JOBS
 from resources.project import ProjectResource
-from rlaif_dagster.inputs import INPUTS
-from rlaif_dagster.lineage import DATA_VERSION_TAG, last_observed
+from resources.warehouse import WarehouseResource
+from rlaif_dagster.automation import MAX_UNDER_WAY, Request, decide, kept_cells, stale_in
+from rlaif_dagster.inputs import check_inputs
+from rlaif_dagster.lineage.graph import job_name
+from rlaif_dagster.lineage.runs import INPUTS_TAG, all_inputs, busy_partitions, end_dead_runs, tries_of, unseen
 from rlaif_dagster.records import partition_key
-from rlaif_dagster.spec.project import Project
 
-SECONDS_BETWEEN_LOOKS = 30
-
-
-@dg.sensor(minimum_interval_seconds=SECONDS_BETWEEN_LOOKS, description="Reports edited files in data/ as observations.")
-def watch_inputs(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
-    """Off until it is switched on in the UI. It starts nothing itself."""
-    files = project.open()
-    files.check()
-    return dg.SensorResult(asset_events=list(_edits(context.instance, files)))
+SECONDS_BETWEEN_LOOKS = 10
 
 
-def _edits(instance: dg.DagsterInstance, files: Project) -> Iterator[dg.AssetObservation]:
-    for name, item in INPUTS.items():
-        for cell in graph_nodes()[name].cells(files.names("models"), files.names("constitutions")):
-            version = item.version(files, cell)
-            if last_observed(instance, name, cell) != version:
-                yield dg.AssetObservation(name, partition=partition_key(cell), tags={DATA_VERSION_TAG: version})
+@dg.sensor(
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    jobs=JOBS,
+    description="Follows edits in data/: reports them to Dagster, and asks for a run of each partition that they make "
+    "stale, as soon as what it reads is up to date; the same decision as `rlaif plan`. A step that fails is tried three "
+    "times with the same inputs, then left alone until something changes. Keeps the cells of data/study.yaml and every "
+    "cell that was made once.",
+)
+def follow_edits(
+    context: dg.SensorEvaluationContext, project: ProjectResource, warehouse: WarehouseResource
+) -> dg.SensorResult:
+    """Off until it is switched on in the UI. A wrong file fails the tick, with the line that says what is wrong."""
+    files, instance = project.open(), context.instance
+    check_inputs(files)
+    end_dead_runs(instance)
+    state = graph_state(files, warehouse.open())
+    cells = kept_cells(files, state)
+    busy, running = busy_partitions(instance, graph_nodes())
+    decision = decide(
+        stale_in(state, cells), state, busy, tries_of(instance), time.time(), max(MAX_UNDER_WAY - running, 0)
+    )
+    return dg.SensorResult(
+        asset_events=list(unseen(instance, state, all_inputs(state, files))),
+        run_requests=[run_request(request) for request in decision.requests],
+        skip_reason=None if decision.requests else dg.SkipReason(str(decision)),
+    )
+
+
+def run_request(request: Request) -> dg.RunRequest:
+    """One step in a process of its own, without another process inside it."""
+    dims = graph_nodes()[request.asset].dims
+    return dg.RunRequest(
+        run_key=request.run_key,
+        job_name=job_name(dims),
+        partition_key=partition_key(request.cell),
+        asset_selection=[dg.AssetKey(request.asset)],
+        run_config={"execution": {"config": {"in_process": {}}}},
+        tags={INPUTS_TAG: request.run_key.rpartition(":")[0]},
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ import dagster as dg
 import pandas as pd
 
 from assets.partitions import cell_of
+from assets.shown import column_lineage, columns_of, plots, preview
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.history import keep
 from rlaif_dagster.home import Home, report_path
 from rlaif_dagster.inputs import INPUTS
 from rlaif_dagster.judging.ledger import spent_usd
+from rlaif_dagster.lineage.graph import WRITES
+from rlaif_dagster.lineage.runs import REFRESH_TAG
 from rlaif_dagster.records import Record, Version, append_record, partition_key, remember_meaning
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.model import ModelSpec
@@ -36,8 +40,6 @@ from rlaif_dagster.warehouse.store import Cell, Warehouse, table_version, to_arr
 from rlaif_dagster.work import Chunks
 
 Frames = dict[str, pd.DataFrame]
-PREVIEW_ROWS = 5
-PREVIEW_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Step:
     started: float
     upstream: tuple[Version, ...]
     spent_before: float
+    recalled: list[str] = field(default_factory=list)  # keys of the remembered results that this step used
 
     @classmethod
     def begin(cls, context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource) -> Step:
@@ -101,12 +104,27 @@ class Step:
         return self.project.constitution(str(self.cell.constitution))
 
     @property
+    def files(self) -> list[str]:
+        """What this step writes, relative to the warehouse."""
+        names = self.context.assets_def.metadata_by_key[self.context.asset_key][WRITES]
+        return [name.format(model=self.cell.model, constitution=self.cell.constitution) for name in names]
+
+    @property
     def report_path(self) -> Path:
         return report_path(self.home, self.model, str(self.cell.constitution))
 
     @property
     def code_version(self) -> str:
         return str(self.context.assets_def.code_versions_by_key[self.context.asset_key])
+
+    @property
+    def memo(self) -> Memo:
+        return Memo(self.home.cache / "results")
+
+    @property
+    def refresh(self) -> str | None:
+        """The backfill that asks for results to be computed again although nothing they read has changed."""
+        return self.context.run.tags.get(REFRESH_TAG)
 
     def key(self, *reads: Any) -> str:
         """Name of this asset's result for what it reads."""
@@ -117,14 +135,18 @@ class Step:
     ) -> Frames:
         """The tables for these inputs: remembered, or computed and, when they are `final`, remembered."""
         key = self.key(self.cell.model, self.cell.constitution, reads)
-        frames, known = Memo(self.home.cache / "results").get_or_compute(self.asset, key, self.cell, compute, final)
+        self.recalled.append(key)
+        frames, known = self.memo.get_or_compute(
+            self.asset, key, self.cell, compute, final, anew=self.refresh is not None
+        )
         if known:
             self.context.log.info("Nothing that this asset reads has changed: the stored result is used.")
         return frames
 
     def chunks(self, *identity: Any) -> Chunks:
         """Resumable chunks of work done by one model, shared by whatever asks it the same."""
-        return Chunks(self.home.cache / "chunks" / content_hash(self.asset, self.code_version, identity))
+        anew = [self.refresh] if self.refresh else []  # a refresh resumes its own work, and nobody else's
+        return Chunks(self.home.cache / "chunks" / content_hash(self.asset, self.code_version, identity, *anew))
 
     def read(self, table: str, part: str = "all") -> pd.DataFrame:
         """A table's part for this cell; only as much of the cell as the table has."""
@@ -212,6 +234,7 @@ class Step:
         if all(check.passed for check in checks):
             for name, frame in frames.items():
                 self.warehouse.write(name, frame, self.cell, part)
+            keep(self.warehouse, self.asset, self.cell, data_version, self.files)
             append_record(
                 self.warehouse,
                 Record(
@@ -219,8 +242,11 @@ class Step:
                     self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd,
                 ),
             )  # fmt: skip
+            for key in self.recalled:
+                self.memo.became(self.asset, key, data_version)
         shown: dict[str, Any] = {f"rows of {name}": len(frame) for name, frame in frames.items()}
         shown |= {f"preview of {name}": dg.MetadataValue.md(preview(frame)) for name, frame in frames.items()}
+        shown |= self._table_metadata(frames) | plots(frames)
         shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd} | (metadata or {})
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
@@ -233,6 +259,25 @@ class Step:
                 for c in (*checks, *warnings)
             ],
         )  # fmt: skip
+
+    def _table_metadata(self, frames: Frames) -> dict[str, Any]:
+        """Rows, columns and their origin in the places where the UI looks for them; of the first table, an asset's main."""
+        if not frames:
+            return {}
+        from assets.graph import graph_nodes  # the graph imports every asset module
+
+        table, frame = next(iter(frames.items()))
+        nodes = graph_nodes()
+        makers: dict[str, list[str]] = {}
+        for parent in nodes[self.asset].parents:
+            for file in nodes[parent].writes:
+                makers.setdefault(file.split("/")[0], []).append(parent)
+        known = {name: assets for name, assets in makers.items() if name in TABLES}
+        return {
+            "dagster/row_count": len(frame),
+            "dagster/column_schema": columns_of(table),
+            "dagster/column_lineage": column_lineage(table, known),
+        }
 
 
 def _parent_versions(asset: str, cell: Cell, project: Project, warehouse: Warehouse, home: Home) -> list[Version]:
@@ -252,19 +297,3 @@ def _parent_versions(asset: str, cell: Cell, project: Project, warehouse: Wareho
             if name in INPUTS:
                 remember_meaning(home, str(version), INPUTS[name].meaning(project, parent_cell))
     return versions
-
-
-def preview(frame: pd.DataFrame) -> str:
-    """The first rows as a Markdown table, long cells cut."""
-    if frame.empty:
-        return "no rows"
-    head = frame.head(PREVIEW_ROWS).map(_short)
-    lines = [" | ".join(map(str, head.columns)), " | ".join("---" for _ in head.columns)]
-    lines += [" | ".join(row) for row in head.itertuples(index=False)]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _short(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"

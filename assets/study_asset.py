@@ -1,4 +1,4 @@
-"""What all assets of the study share: group, partitions, automation condition, code version, checks, owners."""
+"""What all assets of the study share: group, partitions, code version, checks, owners, one maker at a time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from assets.making import guarded
 from assets.partitions import BY_DIMS
-from rlaif_dagster.automation import CONTENT_CHANGED
+from assets.shown import source_of
 from rlaif_dagster.behaviour import Behaviour
 from rlaif_dagster.behaviour import code_version as with_behaviours
-from rlaif_dagster.lineage import DIMS, WRITES
+from rlaif_dagster.lineage.graph import DIMS, WRITES
 from rlaif_dagster.warehouse.schemas import TABLES
 from rlaif_dagster.warehouse.store import Cell, relative_path
 
@@ -46,17 +47,20 @@ def study_asset(
             group_name=group,
             description=description or function.__doc__,
             partitions_def=BY_DIMS[dims],
-            metadata={DIMS: list(dims), WRITES: [_file(item, dims, part) for item in writes]},
+            metadata={
+                DIMS: list(dims),
+                WRITES: [_file(item, dims, part) for item in writes],
+                "dagster/code_references": source_of(function),
+            },
             deps=[dg.AssetDep(dep, partition_mapping=GATHERING if gathers else None) for dep in deps],
             code_version=with_behaviours(code_version, *behaviours),
             check_specs=[
                 dg.AssetCheckSpec(check, asset=key, blocking=check in checks) for check in (*checks, *warnings)
             ],
-            automation_condition=CONTENT_CHANGED,
             owners=[OWNER],
             kinds=set(kinds),
             pool=pool,
-        )(function)
+        )(guarded(key, function, checks, warnings))
 
     return decorate
 

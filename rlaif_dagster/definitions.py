@@ -2,34 +2,22 @@
 
 import dagster as dg
 
-from assets.graph import ASSETS, graph_nodes, made_by
-from assets.partitions import BY_DIMS
-from assets.sensors import watch_inputs
+from assets.graph import ASSETS, graph_nodes
+from assets.jobs import JOBS
+from assets.schedules import every_night, every_week
+from assets.sensors import follow_edits
 from resources.judge import JudgeResource
 from resources.language_model import LanguageModelResource
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
-from rlaif_dagster.lineage import job_name
 
 nodes = graph_nodes()
 project, warehouse = ProjectResource(), WarehouseResource()
 
-
-# One job a partition set: a job that mixed them would run unpartitioned assets once a partition.
-jobs = [
-    dg.define_asset_job(
-        job_name(dims),
-        selection=dg.AssetSelection.assets(*made_by(dims)),
-        partitions_def=partitions,
-        description=f"Every asset made once {'a ' + ' and '.join(dims) if dims else 'for the whole study'}.",
-    )
-    for dims, partitions in BY_DIMS.items()
-]
-
 defs = dg.Definitions(
     assets=ASSETS,
-    jobs=jobs,
+    jobs=JOBS,
     resources={
         "project": project,
         "warehouse": warehouse,
@@ -37,8 +25,6 @@ defs = dg.Definitions(
         "judge": JudgeResource(project=project, warehouse=warehouse),
         "model_store": ModelStoreResource(warehouse=warehouse),
     },
-    sensors=[
-        watch_inputs,
-        dg.AutomationConditionSensorDefinition("run_what_changed", target=dg.AssetSelection.all()),
-    ],
+    sensors=[follow_edits],
+    schedules=[every_night, every_week],
 )

@@ -45,6 +45,7 @@ class _Estimator:
     warehouse: Warehouse
     planned: set[tuple[str, Cell]] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
+    prompts: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         for (asset, _), records in read_history(self.warehouse).items():
@@ -153,7 +154,9 @@ class _Estimator:
         if any(source.hub for source in sources.sources):
             made = self.warehouse.has("prompts")
             return self.warehouse.read("prompts") if made else pd.DataFrame({"split": [], "text": []})
-        return read_prompts(sources, self.project.root / "prompts")
+        if self.prompts is None:  # as they are when the estimator is made: a plan over many cells reads them once
+            self.prompts = read_prompts(sources, self.project.root / "prompts")
+        return self.prompts
 
 
 def _tokens(prompts: pd.DataFrame) -> float:

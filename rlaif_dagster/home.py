@@ -3,6 +3,7 @@
 warehouse/  tables (Parquet), reports and results.duckdb
 models/     trained adapters, one folder a content key
 cache/      base models, judge answers, finished results by the hash of their inputs
+history/    files of earlier versions, one folder a version
 work/       checkpoints of what is unfinished; safe to delete, at the price of starting over
 dagster/    Dagster's own storage
 """
@@ -37,6 +38,10 @@ class Home:
     @property
     def work(self) -> Path:
         return self.root / "work"
+
+    @property
+    def history(self) -> Path:
+        return self.root / "history"
 
     @property
     def dagster(self) -> Path:

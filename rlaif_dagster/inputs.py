@@ -130,14 +130,3 @@ def check_inputs(project: Project) -> None:
     sources = project.prompt_sources()
     if not any(source.hub for source in sources.sources):  # a dataset on the hub is read when the prompts are made
         read_prompts(sources, project.root / "prompts")
-
-
-def changed_fields(before: Any, after: Any, path: str = "") -> list[str]:
-    """Paths of the fields in which two meanings differ, such as `principles.0.text`."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = sorted({*before, *after})
-        return [f for k in keys for f in changed_fields(before.get(k), after.get(k), f"{path}.{k}" if path else str(k))]
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        pairs = enumerate(zip(before, after, strict=True))
-        return [f for i, (b, a) in pairs for f in changed_fields(b, a, f"{path}.{i}" if path else str(i))]
-    return [] if before == after else [path or "content"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from rlaif_dagster.causes import Reason
 from rlaif_dagster.warehouse.store import Cell
 
 
@@ -20,7 +21,8 @@ class Step:
 
     `reasons` name root causes ("constitution structured changed"), not the parent that happens to lie between. `level` is
     the step's depth in the graph: steps of one level do not depend on each other. `requests` are judge calls, `tokens`
-    theirs, `usd` their price; `seconds` is None where nothing is known to estimate from.
+    theirs, `usd` their price; `seconds` is None where nothing is known to estimate from. `causes` are the reasons in
+    full: which file's fields changed, from what to what.
     """
 
     asset: str
@@ -32,6 +34,7 @@ class Step:
     tokens: int = 0
     usd: float = 0.0
     seconds: float | None = None
+    causes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ class Event:
     """Something that happened while a plan was carried out, for progress on the screen.
 
     `planned` comes first and again whenever the rest of the plan changes; its `remaining` counts the steps that may still
-    run. `made` says in `message` what came out ("unchanged: what follows stays as it is"), `failed` the error's one line.
+    run. `made` says in `message` what came out ("unchanged: what follows stays as it is"), `failed` the error's one line,
+    `waiting` who is making the step already, `elsewhere` that it was made there.
     """
 
-    kind: Literal["planned", "started", "made", "failed", "blocked"]
+    kind: Literal["planned", "started", "made", "failed", "blocked", "waiting", "elsewhere"]
     step: Step | None = None
     message: str = ""
     seconds: float | None = None
@@ -84,8 +88,9 @@ class CellStatus:
 
 @dataclass(frozen=True)
 class Node:
-    """An asset's version and, below it, the versions it was made from."""
+    """An asset's version (with the time at which its making began) and, below it, the versions it was made from."""
 
     label: str
     version: str | None
     children: tuple[Node, ...] = ()
+    made_at: datetime | None = None

@@ -1,14 +1,17 @@
 """What was made from what: one record a materialization, in the `lineage` table.
 
 A record is written after the tables it speaks of and only when every blocking check passed, so an asset whose record is
-current is complete and good. One Parquet part an asset and partition holds all its records, newest last.
+current is complete and good. One Parquet part an asset holds the records of all its partitions, in the order in which they
+were written: a plan over hundreds of cells opens some twenty files, not thousands.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,21 @@ from filelock import FileLock
 
 from rlaif_dagster import atomic
 from rlaif_dagster.home import Home
-from rlaif_dagster.warehouse.store import Cell, Warehouse
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell, Warehouse, to_arrow
 
 
 def partition_key(cell: Cell) -> str | None:
     """Dagster's spelling of a cell: dimension names in alphabetical order, joined by `|`."""
     parts = [part for part in (cell.constitution, cell.model) if part is not None]
     return "|".join(parts) or None
+
+
+def cell_of_key(dims: Collection[str], key: str | None) -> Cell:
+    """The cell that `partition_key` spelled, for an asset with these dimensions."""
+    if key is None:
+        return Cell()
+    return Cell(**dict(zip(sorted(dims), key.split("|"), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,13 @@ class Record:
     seconds: float
     cost_usd: float
 
+    @property
+    def ended_at(self) -> datetime:
+        """When the result stood."""
+        return self.started_at + timedelta(seconds=self.seconds)
 
-def _part(asset: str, partition: str | None) -> str:
-    return f"{asset}@{(partition or 'all').replace('|', '@')}"
+
+History = Mapping[tuple[str, str | None], Sequence[Record]]
 
 
 def _lock(warehouse: Warehouse, part: str) -> Path:
@@ -61,38 +76,86 @@ def _lock(warehouse: Warehouse, part: str) -> Path:
 
 
 def append_record(warehouse: Warehouse, record: Record) -> None:
-    """Add a record to its asset's and partition's history."""
-    row = {
+    """Add a record to its asset's history."""
+    append_records(warehouse, [record])
+
+
+def append_records(warehouse: Warehouse, records: Iterable[Record]) -> None:
+    """Add records to their assets' histories, one write an asset."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        rows.setdefault(record.asset, []).append(_row(record))
+    for asset, new in rows.items():
+        path = warehouse.path("lineage", part=asset)
+        with FileLock(_lock(warehouse, asset)):  # of two processes, the second adds to what the first wrote
+            added = to_arrow(TABLES["lineage"], pd.DataFrame(new), Cell())
+            table = pa.concat_tables([pq.read_table(path, partitioning=None), added]) if path.exists() else added
+            atomic.write_file(path, partial(pq.write_table, table, compression="zstd"))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {
         "asset": record.asset, "partition": record.partition, "data_version": record.data_version,
         "code_version": record.code_version, "run_id": record.run_id,
         "upstream": [{"asset": v.asset, "partition": v.partition, "version": v.version} for v in record.upstream],
         "started_at": record.started_at.astimezone(UTC).replace(tzinfo=None), "seconds": record.seconds,
         "cost_usd": record.cost_usd,
     }  # fmt: skip
-    part = _part(record.asset, record.partition)
-    with FileLock(_lock(warehouse, part)):  # of two processes, the second adds to what the first wrote
-        history = warehouse.read("lineage", part=part).to_dict("records") if warehouse.has("lineage", part=part) else []
-        warehouse.write("lineage", pd.DataFrame([*history, row]), part=part)
 
 
-def read_history(warehouse: Warehouse) -> dict[tuple[str, str | None], list[Record]]:
-    """All records, oldest first, by asset and partition key."""
-    import pyarrow.parquet as pq
-
+def read_history(warehouse: Warehouse) -> History:
+    """All records, oldest first, by asset and partition key. A file that did not change since this process read it is not
+    read again."""
     history: dict[tuple[str, str | None], list[Record]] = {}
     for path in sorted((warehouse.root / "lineage").glob("[!.]*.parquet")):
-        for row in pq.read_table(path, partitioning=None).to_pylist():
-            upstream = tuple(Version(**version) for version in row.pop("upstream") or ())
-            record = Record(**row | {"upstream": upstream, "started_at": row["started_at"].replace(tzinfo=UTC)})
+        for record in _records_in(path):
             history.setdefault((record.asset, record.partition), []).append(record)
+    for records in history.values():
+        records.sort(key=lambda record: record.started_at)  # one that is being made is locked: they never overlap
     return history
+
+
+_READ: dict[Path, tuple[tuple[int, int, int], tuple[Record, ...]]] = {}
+
+
+def _records_in(path: Path) -> tuple[Record, ...]:
+    import pyarrow.parquet as pq
+
+    stamp = _stamp(path)
+    known = _READ.get(path)
+    if known is None or known[0] != stamp:
+        rows = pq.read_table(path, partitioning=None).to_pylist()
+        known = _READ[path] = (stamp, tuple(_record(row) for row in rows))
+    return known[1]
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _record(row: dict[str, Any]) -> Record:
+    upstream = tuple(Version(**version) for version in row["upstream"] or ())
+    return Record(**row | {"upstream": upstream, "started_at": row["started_at"].replace(tzinfo=UTC)})
+
+
+_ADAPTERS: dict[Path, tuple[tuple[int, int, int], list[str]]] = {}
 
 
 def adapters_in(models: Path) -> list[str]:
     """Folders, in the model store, of the adapters that a part of the table `models` speaks of."""
     import pyarrow.parquet as pq
 
-    return [str(path) for path in pq.read_table(models, columns=["path"], partitioning=None)["path"].to_pylist()]
+    stamp = _stamp(models)
+    known = _ADAPTERS.get(models)
+    if known is None or known[0] != stamp:
+        paths = pq.read_table(models, columns=["path"], partitioning=None)["path"].to_pylist()
+        known = _ADAPTERS[models] = (stamp, [str(path) for path in paths])
+    return known[1]
 
 
 def remember_meaning(home: Home, version: str, meaning: Any) -> None:

@@ -9,10 +9,13 @@ if what it reads comes out different (early cutoff), so a plan is resolved again
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
-from rlaif_dagster.records import Record, partition_key
+from rlaif_dagster.causes import MISSING, Causes, Compare, Reason, distinct
+from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.records import History, Record, partition_key
 from rlaif_dagster.warehouse.store import Cell
 
 Key = tuple[str, Cell]
@@ -37,17 +40,10 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why a partition must run. `cause` is where it began: an input, the code, or a missing result."""
-
-    cause: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Stale:
     """One partition that will run (`certain`), or will if what it reads comes out different. It is `ready` when nothing
-    that it reads is stale itself."""
+    that it reads is stale itself. `inputs` names what it would read now, code and versions together: two runs with the same
+    `inputs` do the same."""
 
     asset: str
     cell: Cell
@@ -55,6 +51,7 @@ class Stale:
     certain: bool
     ready: bool
     reasons: tuple[Reason, ...]
+    inputs: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,13 @@ class State:
     records: Mapping[tuple[str, str | None], Record]  # the latest of each
     input_version: Callable[[str, Cell], str]
     artifact_missing: Callable[[str, Cell], bool] = lambda asset, cell: False
-    explain_input: Callable[[str, Cell, str], str] = lambda asset, cell, before: ""
+    history: History = field(default_factory=dict)  # all records, for the root causes
+    compare_input: Compare = lambda asset, partition, before, now: ()
+
+    @cached_property
+    def causes(self) -> Causes:
+        inputs = frozenset(node.asset for node in self.nodes.values() if node.code_version is None)
+        return Causes(inputs, self.history, self.compare_input)
 
     def record(self, asset: str, cell: Cell) -> Record | None:
         return self.records.get((asset, partition_key(cell)))
@@ -90,9 +93,14 @@ class State:
 
 
 def resolve(
-    state: State, models: Iterable[str], constitutions: Iterable[str], only: set[str] | None = None
+    state: State,
+    models: Iterable[str],
+    constitutions: Iterable[str],
+    only: set[str] | None = None,
+    within: Callable[[Cell], bool] = lambda cell: True,
 ) -> list[Stale]:
-    """Stale partitions of the chosen grid, in an order in which they can run. `only` limits it to these assets."""
+    """Stale partitions of the chosen grid, in an order in which they can run. `only` limits it to these assets, `within` to
+    these cells."""
     models, constitutions = list(models), list(constitutions)
     level: dict[str, int] = {}
     stale: dict[Key, Stale] = {}
@@ -100,42 +108,39 @@ def resolve(
         level[node.asset] = 1 + max((level[parent] for parent in node.parents), default=-1)
         if node.code_version is None or (only is not None and node.asset not in only):
             continue
-        for cell in node.cells(models, constitutions):
+        for cell in filter(within, node.cells(models, constitutions)):
             parents = [
                 (parent, parent_cell)
                 for parent in node.parents
                 for parent_cell in state.parent_cells(node, cell, state.nodes[parent], models, constitutions)
             ]
-            own = tuple(_own_reasons(state, node, cell, parents))
-            inherited = tuple(dict.fromkeys(reason for key in parents if key in stale for reason in stale[key].reasons))
+            versions = {key: state.current_version(*key) for key in parents}
+            own = distinct(_own_reasons(state, node, cell, versions))
+            inherited = distinct(reason for key in parents if key in stale for reason in stale[key].reasons)
             if own or inherited:
                 ready = bool(own) and not any(key in stale for key in parents)
-                stale[node.asset, cell] = Stale(node.asset, cell, level[node.asset], bool(own), ready, own or inherited)
+                stale[node.asset, cell] = Stale(
+                    node.asset, cell, level[node.asset], bool(own), ready, own or inherited, _inputs(node, versions)
+                )
     return list(stale.values())
 
 
-def _own_reasons(state: State, node: Node, cell: Cell, parents: list[Key]) -> Iterable[Reason]:
+def _inputs(node: Node, versions: Mapping[Key, str | None]) -> str:
+    read = [[asset, partition_key(cell), version] for (asset, cell), version in versions.items() if version is not None]
+    return content_hash(node.code_version, sorted(read, key=str))
+
+
+def _own_reasons(state: State, node: Node, cell: Cell, versions: Mapping[Key, str | None]) -> Iterable[Reason]:
     record = state.record(node.asset, cell)
     if record is None:
-        yield Reason("missing", "never made")
+        yield Reason(MISSING, "never made")
         return
     if state.artifact_missing(node.asset, cell):
-        yield Reason("missing", "its tables or files are gone")
+        yield Reason(MISSING, "its tables or files are gone")
     if record.code_version != node.code_version:
         yield Reason(f"code of {node.asset}", f"code version {record.code_version} is now {node.code_version}")
     recorded = {(version.asset, version.partition): version.version for version in record.upstream}
-    for parent, parent_cell in parents:
+    for (parent, parent_cell), now in versions.items():
         before = recorded.get((parent, partition_key(parent_cell)))
-        now = state.current_version(parent, parent_cell)
-        if now is None or now == before:
-            continue
-        if state.nodes[parent].code_version is not None:
-            yield Reason(parent, f"{parent} has new content" if before else f"{parent} is new to it")
-        else:
-            detail = state.explain_input(parent, parent_cell, before) if before else "is new to it"
-            yield Reason(parent, f"{parent}{_of(parent_cell)} changed{': ' + detail if detail else ''}")
-
-
-def _of(cell: Cell) -> str:
-    key = partition_key(cell)
-    return f" {key}" if key else ""
+        if now is not None and now != before:
+            yield from state.causes.of(parent, partition_key(parent_cell), before, now)

@@ -6,8 +6,10 @@ narrower than those of the two levels would suggest.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,26 +19,37 @@ from rlaif_dagster.cli.screen import results
 from rlaif_dagster.errors import UserError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
     from rich.table import Table
 
     from rlaif_dagster.home import Home
+    from rlaif_dagster.records import History
     from rlaif_dagster.report.estimate import Estimate
     from rlaif_dagster.report.evidence import WinRate
     from rlaif_dagster.warehouse.store import Cell
 
+Place = tuple["Cell", str | None]  # a cell, and the time as it was written
+PREVIOUS = "previous"
+ANSWER = 160  # characters of an answer that is shown
 SEED = 0  # of the bootstrap, so that the same tables give the same interval
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: an arm of a cell."""
+    """One side of a comparison: an arm of a cell, now or as it stood at a time."""
 
     cell: Cell
     arm: str
+    at: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.cell.model}/{self.cell.constitution}/{self.arm}"
+        return f"{self.cell.model}/{self.cell.constitution}/{self.arm}{f'@{self.at}' if self.at else ''}"
+
+    @property
+    def place(self) -> Place:
+        return self.cell, self.at
 
 
 @dataclass(frozen=True)
@@ -80,26 +93,94 @@ class Measured:
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="An arm (`dpo`), or a cell: `model/constitution[/arm]`.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="An arm (`dpo`), or a cell: `model/constitution[/arm]`; either `@TIME`.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with, named in the same way.")],
     model: ModelsOption = None,
     constitution: ConstitutionsOption = None,
+    examples: Annotated[int, typer.Option("--examples", min=0, help="Changed answers to show of an arm.")] = 3,
 ) -> None:
-    """Two arms, or two cells of the grid, side by side: adherence, benchmarks, the judge's preference, with intervals.
+    """Two arms, cells, or versions of one cell side by side: adherence, benchmarks, the judge's preference, with intervals.
 
-    A cell without an arm stands for each of its arms in turn.
+    A cell without an arm stands for each of its arms in turn. `@2026-11-23`, `@14:30` or `@2 hours ago` is the cell as it
+    stood then, `@previous` as it stood before its latest results.
     """
     from rlaif_dagster.home import current_home
 
     chosen = select(model, constitution)
     home = current_home()
     pairs = sides(a, b, chosen)
-    cells = {side.cell: Measured.read(home, side.cell) for pair in pairs for side in pair}
-    tables = [table for one, other in pairs if (table := comparison(cells, one, other))]
-    if not tables:
-        raise UserError(f"nothing was measured on both sides of {a} and {b}; `rlaif status` says what there is")
-    for table in tables:
-        results().print(table)
+    with tempfile.TemporaryDirectory(prefix="rlaif-compare-") as folder:
+        homes = {side.at: _home_at(home, side, Path(folder)) for pair in pairs for side in pair}
+        cells = {side.place: Measured.read(homes[side.at], side.cell) for pair in pairs for side in pair}
+        tables = [(one, other, table) for one, other in pairs if (table := comparison(cells, one, other))]
+        if not tables:
+            raise UserError(f"nothing was measured on both sides of {a} and {b}; `rlaif status` says what there is")
+        for one, other, table in tables:
+            results().print(table)
+            if one.arm == other.arm and one.at != other.at:
+                print_changed(changed_answers(homes[one.at], homes[other.at], one, other), one, other, examples)
+
+
+def _home_at(home: Home, side: Side, folder: Path) -> Home:
+    """The home whose tables are those of the side's time."""
+    if side.at is None:
+        return home
+    from rlaif_dagster.cli.moments import moment
+    from rlaif_dagster.cli.study import graph
+    from rlaif_dagster.history import records_at, snapshot
+    from rlaif_dagster.records import read_history
+    from rlaif_dagster.warehouse.store import Warehouse
+
+    history = read_history(Warehouse(home.warehouse))
+    when = before_latest(history, side.cell) if side.at == PREVIOUS else moment(side.at)
+    records = records_at(history, when)
+    return snapshot(home, graph(), records, folder / str(abs(hash(side.at))))
+
+
+def before_latest(history: History, cell: Cell) -> datetime:
+    """When the cell's last report but one was written; UserError where there was only one."""
+    from rlaif_dagster.records import partition_key
+
+    reports = history.get(("report", partition_key(cell)), ())
+    earlier = [record for record in reports if record.data_version != reports[-1].data_version]
+    if not earlier:
+        raise UserError(f"{cell.model}/{cell.constitution}@{PREVIOUS}: its results were made only once; name a time")
+    return earlier[-1].ended_at
+
+
+def changed_answers(before: Home, after: Home, one: Side, other: Side) -> pd.DataFrame:
+    """Greedy answers that differ between two versions of an arm: columns prompt, before, after, those to the qualitative
+    prompts first."""
+    from rlaif_dagster.warehouse.cell import cell_tables
+
+    frames = []
+    for home, side in ((before, one), (after, other)):
+        tables = cell_tables(home, side.cell)
+        rows = tables["responses"].query("decoding == 'greedy' and arm == @side.arm").drop_duplicates("prompt_id")
+        frames.append(rows.merge(tables["prompts"], on="prompt_id", suffixes=("", "_of_prompt")))
+    both = frames[0].merge(frames[1], on="prompt_id", suffixes=("_before", "_after"))
+    both = both[both["text_before"] != both["text_after"]].sort_values("split_before", ascending=False, kind="stable")
+    columns = {"text_of_prompt_before": "prompt", "text_before": "before", "text_after": "after"}
+    return both[list(columns)].rename(columns=columns).reset_index(drop=True)
+
+
+def print_changed(changed: pd.DataFrame, one: Side, other: Side, examples: int) -> None:
+    """A line on how many answers changed, and some of them."""
+    from rich.text import Text
+
+    console = results()
+    console.print(f"{one.arm}: {len(changed)} greedy answers differ.")
+    for row in changed.head(examples).to_dict("records"):
+        console.print(Text(f"  {_line(row['prompt'])}", style="bold"))
+        console.print(Text(f"  - {_line(row['before'])}", style="red"))
+        console.print(Text(f"  + {_line(row['after'])}", style="green"))
+
+
+def _line(text: str) -> str:
+    text = " ".join(str(text).split())
+    return text if len(text) <= ANSWER else text[: ANSWER - 1] + "…"
 
 
 def sides(a: str, b: str, chosen: Selection) -> list[tuple[Side, Side]]:
@@ -110,34 +191,36 @@ def sides(a: str, b: str, chosen: Selection) -> list[tuple[Side, Side]]:
     if (first[1] is None) != (second[1] is None):
         raise UserError(f"{a} and {b}: name an arm on both sides or on neither; arms are: {', '.join(ARMS)}")
     arms = [(first[1], second[1])] if first[1] and second[1] else [(arm, arm) for arm in ARMS]
-    return [(Side(first[0], one), Side(second[0], other)) for one, other in arms]
+    return [(Side(first[0], one, first[2]), Side(second[0], other, second[2])) for one, other in arms]
 
 
-def _parse(text: str, chosen: Selection) -> tuple[Cell, str | None]:
+def _parse(written_: str, chosen: Selection) -> tuple[Cell, str | None, str | None]:
     from rlaif_dagster.report.arms import ARMS
     from rlaif_dagster.warehouse.store import Cell
 
+    text, _, at = written_.partition("@")
+    when = at or None
     parts = text.split("/")
     if len(parts) == 1 and text in ARMS:
-        return Cell(*chosen.one("compare")), text
+        return Cell(*chosen.one("compare")), text, when
     if len(parts) not in (2, 3):
         raise UserError(f"{text!r} is neither an arm ({', '.join(ARMS)}) nor a cell model/constitution[/arm]")
     cell = Cell(*select(parts[:1], parts[1:2]).one("compare"))
     if len(parts) == 2:
-        return cell, None
+        return cell, None, when
     if parts[2] not in ARMS:
         raise UserError(f"{text!r}: unknown arm {parts[2]!r}; arms are: {', '.join(ARMS)}")
-    return cell, parts[2]
+    return cell, parts[2], when
 
 
-def comparison(cells: Mapping[Cell, Measured], a: Side, b: Side) -> Table | None:
+def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | None:
     """A row a measure that both sides have; None when there is none."""
     from rich import box
     from rich.table import Table
 
     from rlaif_dagster.cli.arms import written
 
-    first, second = (cells[side.cell].levels.get(side.arm, {}) for side in (a, b))
+    first, second = (cells[side.place].levels.get(side.arm, {}) for side in (a, b))
     shared = [key for key in first if key in second]
     if not shared:
         return None
@@ -156,7 +239,9 @@ def comparison(cells: Mapping[Cell, Measured], a: Side, b: Side) -> Table | None
             str(difference.n) if difference else "–",
             style="bold" if difference and difference.sign() else None,
         )
-    won = cells[a.cell].wins.get((a.arm, b.arm)) if a.cell == b.cell else None  # the judge compares within a cell only
+    won = (
+        cells[a.place].wins.get((a.arm, b.arm)) if a.place == b.place else None
+    )  # the judge compares within a cell only
     if won:
         rates = written(won.rate), written(won.reversed().rate)
         table.add_row("preferred by the judge", *rates, "", "", str(won.rate.n))
@@ -177,4 +262,4 @@ def paired(a: pd.Series, b: pd.Series) -> Estimate | None:
 
 
 def _heading(side: Side, other: Side) -> str:
-    return side.arm if side.cell == other.cell else str(side)
+    return side.arm if side.place == other.place else str(side)

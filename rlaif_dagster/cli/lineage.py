@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, select
+from rlaif_dagster.cli.moments import AtOption, moment
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.study import open_study
 
@@ -21,11 +22,13 @@ def lineage(
     asset: Annotated[str, typer.Argument(help="Asset, such as `dpo_model`, `head_to_head` or `report`.")],
     model: ModelsOption = None,
     constitution: ConstitutionsOption = None,
+    at: AtOption = None,
 ) -> None:
     """The tree of versions that an asset was made from, down to the files in data/, one tree a cell."""
     chosen = select(model, constitution)
+    when = moment(at) if at else None
     study, console = open_study(chosen), results()
-    trees = {node.label: node for node in (study.tree(asset, cell) for cell in chosen.cells())}
+    trees = {node.label: node for node in (study.tree(asset, cell, when) for cell in chosen.cells())}
     for node in trees.values():  # an asset that many cells share has one tree
         console.print(tree(node))
 
@@ -54,6 +57,8 @@ def _line(node: Node, again: bool) -> Text:
 
     line = Text(node.label)
     line.append(f"  {node.version or 'never made'}", style="dim")
+    if node.made_at:
+        line.append(f"  {node.made_at.astimezone():%Y-%m-%d %H:%M}", style="dim")
     if again:
         line.append("  (see above)", style="dim")
     return line

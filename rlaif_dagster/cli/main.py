@@ -7,10 +7,12 @@ import sys
 import typer
 
 from rlaif_dagster.cli import (
+    backfill,
     chat,
     compare,
     doctor,
     export,
+    gc,
     judge,
     lineage,
     models,
@@ -38,6 +40,7 @@ app.command("plan", rich_help_panel=STUDY)(plan.plan)
 app.command("up", rich_help_panel=STUDY)(up.up)
 app.command("status", rich_help_panel=STUDY)(status.status)
 app.command("judge", rich_help_panel=STUDY)(judge.judge)
+app.command("backfill", rich_help_panel=STUDY)(backfill.backfill)
 app.command("ui", rich_help_panel=STUDY)(ui.ui)
 app.command("report", rich_help_panel=RESULTS)(report.report)
 app.command("sql", rich_help_panel=RESULTS)(sql.sql)
@@ -46,6 +49,7 @@ app.command("lineage", rich_help_panel=RESULTS)(lineage.lineage)
 app.command("chat", rich_help_panel=POLICIES)(chat.chat)
 app.command("export", rich_help_panel=POLICIES)(export.export)
 app.add_typer(models.app, name="models", rich_help_panel=MACHINE)
+app.command("gc", rich_help_panel=MACHINE)(gc.gc)
 app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, select
+from rlaif_dagster.cli.changes import diff
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.study import open_study
 from rlaif_dagster.cli.wording import count, dollars, duration, plural
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rlaif_dagster.planning import Plan, Step
+
+REASONS = 4  # of a step, in the table
 
 SelectOption = Annotated[
     list[str] | None,
@@ -42,17 +46,19 @@ def plan(
         typer.echo("Nothing to do: everything is fresh.")
     else:
         console = results()
+        for edited in diff(planned):
+            console.print(edited)
         console.print(plan_table(planned))
         for line in totals(planned):
             console.print(line)
 
 
 def as_json(planned: Plan) -> str:
-    """The steps as a JSON list, one object a step."""
+    """The steps as a JSON list, one object a step; its `causes` hold each edited field, before and after."""
     import json
     from dataclasses import asdict
 
-    return json.dumps([asdict(step) for step in planned.steps], indent=2, ensure_ascii=False)
+    return json.dumps([asdict(step) for step in planned.steps], indent=2, ensure_ascii=False, default=str)
 
 
 def plan_table(planned: Plan) -> Table:
@@ -75,7 +81,7 @@ def plan_table(planned: Plan) -> Table:
             step.asset,
             cell_name(step.cell),
             "yes" if step.certain else "maybe",
-            Text("; ".join(step.reasons)),
+            Text(because(step.reasons)),
             count(step.requests),
             count(step.tokens),
             dollars(step.usd),
@@ -83,6 +89,12 @@ def plan_table(planned: Plan) -> Table:
             style=None if step.certain else "dim",
         )
     return table
+
+
+def because(reasons: Sequence[str]) -> str:
+    """The first reasons; an asset that gathers many cells has as many."""
+    more = len(reasons) - REASONS
+    return "; ".join(reasons[:REASONS]) + (f"; and {more} more" if more > 0 else "")
 
 
 def totals(planned: Plan) -> list[str]:

@@ -6,11 +6,22 @@ Importing this is quick; opening the study loads Dagster and the asset graph, ab
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlaif_dagster.cli.cells import Selection
-    from rlaif_dagster.lineage import Study
+    from rlaif_dagster.lineage.study import Study
+    from rlaif_dagster.resolver import Node
+
+
+def graph() -> Mapping[str, Node]:
+    """The asset graph as plain values."""
+    with warnings.catch_warnings():
+        # which parts of Dagster are beta is the developer's concern, and every command would print it
+        warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
+        from rlaif_dagster.definitions import nodes
+    return nodes
 
 
 def open_study(chosen: Selection) -> Study:
@@ -19,13 +30,11 @@ def open_study(chosen: Selection) -> Study:
 
     check_inputs(chosen.project)
 
-    with warnings.catch_warnings():
-        # which parts of Dagster are beta is the developer's concern, and every command would print it
-        warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
-        from rlaif_dagster.definitions import defs, nodes
+    nodes = graph()
+    from rlaif_dagster.definitions import defs
     from rlaif_dagster.estimates import estimator
     from rlaif_dagster.home import current_home
-    from rlaif_dagster.lineage import Study
+    from rlaif_dagster.lineage.study import Study
 
     home = current_home()
     return Study(defs, nodes, chosen.project, home, estimator(chosen.project, home))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rlaif_dagster.planning import Event, Outcome
 
 INTERRUPTED = 130
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def up(
@@ -28,25 +31,67 @@ def up(
         float | None,
         typer.Option("--budget", min=0, metavar="USD", help="Stop judging before more than this is spent."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Stay, and make again what each edit in data/ makes stale.")
+    ] = False,
 ) -> None:
     """Make what is stale, in order; stop where the content comes out the same. Ends with the arms and the report's path.
 
     Ctrl-C or a kill loses nothing that is finished: the same command goes on from there.
     """
-    chosen = select(model, constitution)
-    study, console = open_study(chosen), progress()
+    console = progress()
     try:
-        outcome = study.carry_out(
-            chosen.models, chosen.constitutions, select_ or (), budget_usd=budget, on_event=Progress(console)
-        )
+        status = _once(select(model, constitution), select_ or (), budget, console)
+        if watch:
+            _follow(select(model, constitution).project.root, console)
     except KeyboardInterrupt:
         console.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(INTERRUPTED) from None
+    if status:
+        raise typer.Exit(status)
+
+
+def _once(chosen: Selection, select_: Sequence[str], budget: float | None, console: Console) -> int:
+    """Make what is stale now; the exit status."""
+    study = open_study(chosen)
+    from rlaif_dagster.lineage.carrying import carry_out
+
+    outcome = carry_out(
+        study, chosen.models, chosen.constitutions, select_, budget_usd=budget, on_event=Progress(console)
+    )
     if not (outcome.made or outcome.failed or outcome.blocked):
         typer.echo("Nothing to do: everything is fresh.")
     print_results(chosen)
     if print_failures(outcome, console):
-        raise typer.Exit(2 if outcome.fixable else 1)
+        return 2 if outcome.fixable else 1
+    return 0
+
+
+def _follow(data: Path, console: Console) -> None:
+    """Wait for edits, and run `rlaif up` again after each, without end. In a process of its own each time: the code
+    location reads the names of the files once, and a new file must be a new partition."""
+    import subprocess
+    import sys
+    import time
+
+    again = [sys.executable, "-m", "rlaif_dagster.cli.main", *(a for a in sys.argv[1:] if a not in ("--watch", "-w"))]
+    console.print(f"Watching {data}; Ctrl-C ends it.")
+    seen = _listing(data)
+    while True:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        now = _listing(data)
+        if now != seen:  # an editor may still be writing: act when it has been quiet for a moment
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            seen = _listing(data)
+            if seen == now:
+                subprocess.run(again, check=False)
+                console.print(f"Watching {data}; Ctrl-C ends it.")
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file with its time and size; temporary ones of editors aside."""
+    files = [path for path in folder.rglob("[!.]*") if path.is_file() and not path.name.endswith("~")]
+    return {str(path): (stat.st_mtime_ns, stat.st_size) for path in files if (stat := path.stat())}
 
 
 class Progress:
@@ -62,6 +107,8 @@ class Progress:
         first = self.remaining is None
         if event.remaining is not None:
             self.remaining = event.remaining
+        from rich.markup import escape
+
         step = event.step
         if step is None:
             if first and self.remaining:
@@ -80,6 +127,8 @@ class Progress:
                 self._line("red", "✗", name, event)
             case "blocked":
                 self._line("yellow", "-", name, event)
+            case "waiting" | "elsewhere":
+                self.console.print(f"         {name} [dim]{escape(event.message)}[/dim]")
             case "planned":
                 pass
 

@@ -7,6 +7,7 @@ asset's parents report but that it does not read is not paid for again.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 from rlaif_dagster import atomic
 from rlaif_dagster.warehouse.schemas import TABLES
 from rlaif_dagster.warehouse.store import Cell, to_arrow, to_pandas
+
+VERSIONS = "versions.json"
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,13 @@ class Memo:
         cell: Cell,
         compute: Callable[[], dict[str, pd.DataFrame]],
         final: Callable[[dict[str, pd.DataFrame]], bool] = lambda frames: True,
+        anew: bool = False,
     ) -> tuple[dict[str, pd.DataFrame], bool]:
-        """The asset's tables for `key`, and whether they were already there. Tables that are not `final`, such as
+        """The asset's tables for `key`, and whether they were already there; `anew` computes them all the
+        same. Tables that are not `final`, such as
         verdicts of which some could not be had, are returned and not kept: the next run asks again."""
         folder = self.root / asset / key
-        if folder.exists():
+        if folder.exists() and not anew:
             names = json.loads((folder / "tables.json").read_text())
             return {
                 name: to_pandas(pq.read_table(folder / f"{name}.parquet", partitioning=None)) for name in names
@@ -44,8 +49,22 @@ class Memo:
         frames = compute()
         if not final(frames):
             return frames, False
+        shutil.rmtree(folder, ignore_errors=True)
         with atomic.new_folder(folder) as target:
             for name, frame in frames.items():
                 pq.write_table(to_arrow(TABLES[name], frame, cell), target / f"{name}.parquet", compression="zstd")
             (target / "tables.json").write_text(json.dumps(sorted(frames)))
         return frames, False
+
+    def became(self, asset: str, key: str, version: str) -> None:
+        """Note which version of the asset a result became: what is remembered for no kept version is garbage."""
+        folder = self.root / asset / key
+        if folder.exists() and version not in (known := versions_from(folder)):
+            atomic.write_text(folder / VERSIONS, json.dumps([*known, version]))
+
+
+def versions_from(folder: Path) -> list[str]:
+    """The versions that a remembered result became; none when its step never ended well."""
+    path = folder / VERSIONS
+    versions: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return versions

@@ -8,6 +8,7 @@ under a temporary name and renamed, so no reader ever meets half a table and no 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -72,6 +73,7 @@ def _name(cell: Cell) -> str:
     return "/".join(part for part in (cell.model, cell.constitution) if part) or "the study"
 
 
+@cache
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's columns as Arrow types, by way of DuckDB, whose types the schema speaks."""
     columns = ", ".join(f'NULL::{column.type} AS "{column.name}"' for column in table.all_columns)

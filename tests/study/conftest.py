@@ -62,8 +62,12 @@ def prompt_lines(splits: dict[str, int]) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A study that the tests of one module edit and put back."""
+    return make_study(tmp_path_factory.mktemp("tiny_study"))
+
+
+def make_study(folder: Path) -> Checkout:
     """Data for one tiny model and two constitutions, and an empty home."""
-    folder = tmp_path_factory.mktemp("tiny_study")
     data = folder / "data"
     model = make_tiny_model(folder / "model")
     files = {

@@ -1,0 +1,46 @@
+"""`rlaif gc`: what nothing refers to any more, shown, then removed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rlaif_dagster.cli.screen import results
+from rlaif_dagster.cli.wording import gibibytes, plural
+
+SHOWN = 20
+
+
+def gc(
+    keep: Annotated[
+        int, typer.Option("--keep", min=1, metavar="N", help="Versions of every asset and partition that stay.")
+    ] = 3,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and remove nothing.")] = False,
+) -> None:
+    """Remove old versions of tables, adapters and remembered results that no kept version refers to.
+
+    What is current always stays, and so do base models, judge answers and the records of what was made from what.
+    """
+    from rlaif_dagster.garbage import garbage, remove
+    from rlaif_dagster.home import current_home
+
+    home = current_home()
+    found = sorted(garbage(home, keep), key=lambda item: -item.size)
+    if not found:
+        typer.echo("Nothing to remove.")
+        return
+    console = results()
+    for item in found[:SHOWN]:
+        console.print(f"{gibibytes(item.size):>9}  {item.what}  {item.path.relative_to(home.root)}", soft_wrap=True)
+    if len(found) > SHOWN:
+        console.print(f"           and {len(found) - SHOWN} smaller ones")
+    total = gibibytes(sum(item.size for item in found))
+    console.print(f"{plural(len(found), 'item')}, {total}; the last {plural(keep, 'version')} of everything stay.")
+    if dry_run:
+        return
+    if not yes and not typer.confirm("Remove them?"):
+        raise typer.Exit(1)
+    remove(garbage(home, keep))
+    typer.echo("Removed.")

@@ -1,0 +1,103 @@
+"""What nothing refers to: old versions of tables, adapters that no kept version names, results nobody can ask for.
+
+The last N versions of every asset's partition stay, and every version that one of those was made from. What is current is
+always among them. Base models, judge answers and the records themselves are never garbage.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.history import version_folder
+from rlaif_dagster.home import Home
+from rlaif_dagster.locks import holders
+from rlaif_dagster.records import History, Record, adapters_in, read_history
+from rlaif_dagster.warehouse.memo import versions_from
+from rlaif_dagster.warehouse.store import Warehouse
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something to remove: its folder or file, what it is, and the bytes that removing it frees."""
+
+    path: Path
+    what: str
+    size: int
+
+
+def kept_records(history: History, keep: int) -> list[Record]:
+    """The newest record of each of the last `keep` versions of every partition, and of all that they were made from."""
+    kept: dict[tuple[str, str | None, str], Record] = {}
+    todo: list[Record] = []
+    for records in history.values():
+        versions = list(dict.fromkeys(record.data_version for record in reversed(records)))[:keep]
+        newest = {record.data_version: record for record in records}
+        todo += [newest[version] for version in versions]
+    while todo:
+        record = todo.pop()
+        key = (record.asset, record.partition, record.data_version)
+        if key in kept:
+            continue
+        kept[key] = record
+        for read in record.upstream:
+            made = [r for r in history.get((read.asset, read.partition), ()) if r.data_version == read.version]
+            todo += made[-1:]
+    return list(kept.values())
+
+
+def garbage(home: Home, keep: int) -> list[Garbage]:
+    """What `rlaif gc --keep N` would remove. Raises UserError while something is being made: it may be in use."""
+    if busy := holders(home):
+        raise UserError(f"{busy[0]} is making something under {home.root}; run `rlaif gc` when it has ended")
+    records = kept_records(read_history(Warehouse(home.warehouse)), keep)
+    folders = {version_folder(home, r.asset, r.partition, r.data_version) for r in records}
+    found = [Garbage(path, "an old version", _size(path)) for path in _children(home.history, 3) if path not in folders]
+    tables = [*home.warehouse.glob("models/*/*/*.parquet")]
+    tables += [table for folder in folders for table in folder.glob("models/*/*/*.parquet")]
+    named = {name for table in tables for name in adapters_in(table)}
+    found += [Garbage(p, "an adapter", _size(p)) for p in _children(home.models, 1) if p.name not in named]
+    versions = {(r.asset, r.data_version) for r in records}
+    found += [
+        Garbage(path, "a remembered result", _size(path))
+        for path in _children(home.cache / "results", 2)
+        if not any((path.parent.name, version) in versions for version in versions_from(path))
+    ]
+    meanings = {v.version for r in records for v in r.upstream}
+    found += [
+        Garbage(p, "an input's old meaning", _size(p))
+        for p in (home.cache / "inputs").glob("*.json") if p.stem not in meanings
+    ]  # fmt: skip
+    return found
+
+
+def remove(found: list[Garbage]) -> None:
+    """Remove it all; what is gone already is passed over."""
+    for item in found:
+        if item.path.is_dir():
+            shutil.rmtree(item.path, ignore_errors=True)
+        else:
+            item.path.unlink(missing_ok=True)
+
+
+def _children(folder: Path, depth: int) -> Iterator[Path]:
+    """Folders `depth` levels down, temporary ones aside."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        if depth == 1:
+            yield path
+        else:
+            yield from _children(path, depth - 1)
+
+
+def _size(path: Path) -> int:
+    """Bytes that would be freed: a file with another link to it frees none."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)

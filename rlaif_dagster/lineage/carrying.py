@@ -1,0 +1,139 @@
+"""Carrying a plan out: what is ready runs, one Dagster run an asset and partition, and the plan is resolved again after
+each. That is the early cutoff.
+
+A step is made under a lock of its own, so two command lines on one cell share the work: the second waits, then finds the
+step fresh. An interrupt ends the run that is under way; what was recorded before it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from rlaif_dagster.judging.ledger import spent_usd
+from rlaif_dagster.lineage.graph import job_name
+from rlaif_dagster.lineage.runs import (
+    INPUTS_TAG,
+    INTERRUPTED_TAG,
+    PROCESS_TAG,
+    Failure,
+    failure_of,
+    inputs_tag,
+    observe_parents,
+    process_name,
+    was_interrupted,
+)
+from rlaif_dagster.lineage.study import Study, planned
+from rlaif_dagster.locks import holder, making
+from rlaif_dagster.planning import Event, OnEvent, Outcome, Step
+from rlaif_dagster.records import Record, partition_key
+from rlaif_dagster.resolver import Stale
+from rlaif_dagster.warehouse.store import Cell
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class Carrying:
+    """A plan being carried out over chosen models and constitutions."""
+
+    study: Study
+    models: Sequence[str]
+    constitutions: Sequence[str]
+    select: Sequence[str]
+    on_event: OnEvent
+    made: list[Step] = field(default_factory=list)
+    failed: dict[tuple[str, Cell], tuple[Step, Failure]] = field(default_factory=dict)
+
+    def waiting(self) -> list[Stale]:
+        """What is stale and has not failed, resolved anew."""
+        stale = self.study.stale(self.models, self.constitutions, self.select)
+        return [item for item in stale if (item.asset, item.cell) not in self.failed]
+
+    def run(self, budget_usd: float | None) -> Outcome:
+        spent_before = spent_usd(self.study.home)
+        with self.study.instance() as instance:
+            while True:
+                waiting = self.waiting()
+                ready = [item for item in waiting if item.ready]
+                self.on_event(Event("planned", remaining=len(waiting)))
+                if not ready:
+                    break
+                spent = spent_usd(self.study.home) - spent_before
+                left = None if budget_usd is None else max(budget_usd - spent, 0.0)
+                free = [item for item in ready if holder(self.study.home, item.asset, partition_key(item.cell)) is None]
+                self._make((free or ready)[0], instance, left, len(waiting))
+        blocked = tuple(planned(item) for item in waiting)
+        for step in blocked:
+            self.on_event(Event("blocked", step))
+        failures = [failure for _, failure in self.failed.values()]
+        return Outcome(
+            tuple(self.made), tuple((step, failure.line) for step, failure in self.failed.values()), blocked,
+            fixable=bool(failures) and all(failure.fixable for failure in failures),
+        )  # fmt: skip
+
+    def _make(self, item: Stale, instance: dg.DagsterInstance, budget_usd: float | None, remaining: int) -> None:
+        step = self.study.estimate(planned(item))
+        partition = partition_key(item.cell)
+
+        def told(who: str) -> None:
+            self.on_event(Event("waiting", step, f"{who} is making it; waiting", remaining=remaining))
+
+        with making(self.study.home, item.asset, partition, "rlaif up", told) as waited:
+            if waited and not self._is_ready(item):
+                self.on_event(Event("elsewhere", step, "made there, or no longer to be made"))
+                return
+            self.on_event(Event("started", step, remaining=remaining))
+            before = self.study.state().record(item.asset, item.cell)
+            failure = self._execute(item, instance, budget_usd)
+            after = self.study.state().record(item.asset, item.cell)
+        if failure is None and (after is None or after == before):
+            failure = Failure("it ended without a record of what it made")
+        if failure is not None:
+            self.failed[item.asset, item.cell] = (step, failure)
+            self.on_event(Event("failed", step, failure.line))
+            return
+        self.made.append(step)
+        self.on_event(Event("made", step, _came_out(before, after), seconds=after.seconds if after else None))
+
+    def _is_ready(self, item: Stale) -> bool:
+        now = next((now for now in self.waiting() if (now.asset, now.cell) == (item.asset, item.cell)), None)
+        return now is not None and now.ready
+
+    def _execute(self, item: Stale, instance: dg.DagsterInstance, budget_usd: float | None) -> Failure | None:
+        """One Dagster run; None when it went well."""
+        observe_parents(instance, self.study.state(), item.asset, item.cell)
+        job = self.study.defs.resolve_job_def(job_name(self.study.nodes[item.asset].dims))
+        budget = {} if budget_usd is None else {"resources": {"judge": {"config": {"budget_usd": budget_usd}}}}
+        result = job.execute_in_process(
+            run_config=QUIET | budget,
+            instance=instance,
+            partition_key=partition_key(item.cell),
+            asset_selection=[dg.AssetKey(item.asset)],
+            raise_on_error=False,
+            tags={PROCESS_TAG: process_name(), INPUTS_TAG: inputs_tag(item)},
+        )
+        if was_interrupted(result):
+            instance.add_run_tags(result.run_id, {INTERRUPTED_TAG: "yes"})
+            raise KeyboardInterrupt  # Dagster has closed the run, and swallowed it
+        return None if result.success else failure_of(result)
+
+
+def carry_out(
+    study: Study,
+    models: Sequence[str],
+    constitutions: Sequence[str],
+    select: Sequence[str] = (),
+    budget_usd: float | None = None,
+    on_event: OnEvent = lambda event: None,
+) -> Outcome:
+    """Run everything stale. A failure stops what depends on it and nothing else. `budget_usd` is a hard stop over all
+    judging together: what was judged is kept."""
+    return Carrying(study, models, constitutions, select, on_event).run(budget_usd)
+
+
+def _came_out(before: Record | None, after: Record | None) -> str:
+    same = before is not None and after is not None and before.data_version == after.data_version
+    return "unchanged: what follows stays as it is" if same else ""

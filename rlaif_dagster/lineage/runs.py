@@ -1,0 +1,204 @@
+"""Dagster's side of the study: its instance, its runs, and what it was told of the user's files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+import psutil
+from dagster import DagsterRunStatus as Status
+from dagster._core.events import RunFailureReason
+
+from rlaif_dagster.automation import Key, Try
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.home import Home
+from rlaif_dagster.inputs import INPUTS
+from rlaif_dagster.instance_config import prepare_dagster_home
+from rlaif_dagster.lineage.graph import job_name
+from rlaif_dagster.records import partition_key
+from rlaif_dagster.resolver import Node, Stale, State
+from rlaif_dagster.spec.project import Project
+from rlaif_dagster.warehouse.store import Cell
+
+DATA_VERSION_TAG = "dagster/data_version"
+PARTITION_TAG = "dagster/partition"
+WILL_RETRY_TAG, RETRIED_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
+PROCESS_TAG = "rlaif/process"  # the command line that carries the run
+INPUTS_TAG = "rlaif/inputs"  # which asset's partition the run is to make, from which inputs
+INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
+IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes
+REFRESH_TAG = "rlaif/refresh"  # the run computes again although nothing it reads has changed; which refresh it is
+UNFINISHED = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.MANAGED, Status.CANCELING]
+SECONDS_TO_RETRY = 600.0  # a run that Dagster said it would retry, and did not within this time, has failed
+
+
+def open_instance(home: Home) -> dg.DagsterInstance:
+    """Dagster's instance under RLAIF_HOME, configured on first use."""
+    os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(home))
+    instance = dg.DagsterInstance.get()
+    end_dead_runs(instance)
+    return instance
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Close the runs of command lines that were killed: they would look as if they went on, and keep their pool's slot."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[Status.STARTED, Status.STARTING])):
+        process = run.tags.get(PROCESS_TAG)
+        if process and process.startswith(f"{socket.gethostname()}:") and not _is_alive(process):
+            instance.report_run_failed(run, "The process of this run has ended.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def process_name() -> str:
+    """Host, process id and the process's start, which tells it from a later one with the same id."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def _is_alive(process: str) -> bool:
+    _, pid, started = process.rsplit(":", 2)
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except psutil.NoSuchProcess:
+        return False
+
+
+def inputs_tag(item: Stale) -> str:
+    """What tells the runs that do the same from all others."""
+    return f"{item.asset}@{partition_key(item.cell) or ''}:{item.inputs}"
+
+
+def busy_partitions(instance: dg.DagsterInstance, nodes: Mapping[str, Node]) -> tuple[set[Key], int]:
+    """The asset partitions that a run or a backfill is making or will make, and how many runs are under way."""
+    runs = [*instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)), *_to_be_retried(instance)]
+    busy = {key for run in runs for key in _made_by(run, nodes)}
+    return busy | set(_in_backfills(instance)), len(runs)
+
+
+def _to_be_retried(instance: dg.DagsterInstance) -> Iterator[dg.DagsterRun]:
+    failed = dg.RunsFilter(statuses=[Status.FAILURE], tags={WILL_RETRY_TAG: "true"})
+    for record in instance.get_run_records(failed, limit=100):
+        run = record.dagster_run
+        if RETRIED_TAG not in run.tags and time.time() - (record.end_time or 0.0) < SECONDS_TO_RETRY:
+            yield run
+
+
+def _made_by(run: dg.DagsterRun, nodes: Mapping[str, Node]) -> Iterator[Key]:
+    """A run started by hand from a job makes all the job's assets."""
+    chosen = {key.to_user_string() for key in run.asset_selection or ()}
+    names = chosen or {node.asset for node in nodes.values() if job_name(node.dims) == run.job_name}
+    for name in names & nodes.keys():
+        yield name, run.tags.get(PARTITION_TAG) if nodes[name].dims else None
+
+
+def _in_backfills(instance: dg.DagsterInstance) -> Iterator[Key]:
+    from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
+
+    going_on = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=going_on)):
+        if backfill.asset_backfill_data is None:
+            continue
+        for item in backfill.asset_backfill_data.target_subset.iterate_asset_partitions():
+            yield item.asset_key.to_user_string(), item.partition_key
+
+
+def tries_of(instance: dg.DagsterInstance) -> Callable[[Stale], Sequence[Try]]:
+    """The runs that have ended with the very inputs that a stale partition has now."""
+    finished = [Status.SUCCESS, Status.FAILURE, Status.CANCELED]
+
+    def tries(item: Stale) -> Sequence[Try]:
+        same = dg.RunsFilter(statuses=finished, tags={INPUTS_TAG: inputs_tag(item)})
+        ended = instance.get_run_records(same, limit=50)
+        return [Try(one.end_time or 0.0) for one in ended if INTERRUPTED_TAG not in one.dagster_run.tags]
+
+    return tries
+
+
+def last_failures(instance: dg.DagsterInstance) -> dict[Key, tuple[float, str]]:
+    """Latest failed run of each asset and partition: when it ended, and its id."""
+    failures: dict[Key, tuple[float, str]] = {}
+    for record in reversed(instance.get_run_records(dg.RunsFilter(statuses=[Status.FAILURE]), limit=200)):
+        run = record.dagster_run
+        for key in () if INTERRUPTED_TAG in run.tags else run.asset_selection or ():
+            partition = run.tags.get(PARTITION_TAG)
+            failures[key.to_user_string(), partition] = (record.end_time or 0.0, run.run_id)
+    return failures
+
+
+def unseen(
+    instance: dg.DagsterInstance, state: State, keys: Iterable[tuple[str, Cell]]
+) -> Iterator[dg.AssetObservation]:
+    """Observations of the inputs whose version now is not the one that Dagster saw last: its staleness goes by them."""
+    for asset, cell in keys:
+        version = state.input_version(asset, cell)
+        if last_observed(instance, asset, cell) != version:
+            yield dg.AssetObservation(asset, partition=partition_key(cell), tags={DATA_VERSION_TAG: version})
+
+
+def all_inputs(state: State, project: Project) -> list[tuple[str, Cell]]:
+    """Every input with every partition that has a file."""
+    grid = (project.names("models"), project.names("constitutions"))
+    return [(name, cell) for name in INPUTS for cell in state.nodes[name].cells(*grid)]
+
+
+def observe_all(instance: dg.DagsterInstance, state: State, project: Project) -> None:
+    """Tell Dagster of every file that it has not seen as it is now."""
+    for observation in unseen(instance, state, all_inputs(state, project)):
+        instance.report_runless_asset_event(observation)
+
+
+def last_observed(instance: dg.DagsterInstance, asset: str, cell: Cell) -> str | None:
+    """The version of an input that Dagster saw last."""
+    partition = partition_key(cell)
+    events = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None)
+    seen = instance.fetch_observations(events, limit=1).records
+    observation = seen[0].asset_observation if seen else None
+    return observation.tags.get(DATA_VERSION_TAG) if observation else None
+
+
+def observe_parents(instance: dg.DagsterInstance, state: State, asset: str, cell: Cell) -> None:
+    """Tell Dagster of the files that a partition is about to read."""
+    node = state.nodes[asset]
+    parents = [
+        (name, parent)
+        for name in node.parents if name in INPUTS
+        for parent in state.parent_cells(node, cell, state.nodes[name], (), ())
+    ]  # fmt: skip
+    for observation in unseen(instance, state, parents):
+        instance.report_runless_asset_event(observation)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed, in one line, and whether that is the user's to fix."""
+
+    line: str
+    fixable: bool = False
+
+
+def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Did a person end the run? Dagster closes it as failed, and says why."""
+    ends = [event.event_specific_data for event in result.all_events if event.is_job_failure]
+    return any(getattr(end, "failure_reason", None) == RunFailureReason.UNEXPECTED_TERMINATION for end in ends)
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> Failure:
+    """The first error of a run: a failed check's numbers, or the innermost exception."""
+    for event in result.all_events:
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            evaluation = event.asset_check_evaluation_data
+            if not evaluation.passed:
+                numbers = evaluation.metadata.get("numbers")
+                return Failure(f"check {evaluation.check_name} failed: {numbers.value if numbers else ''}")
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None:
+                line, fixable = " ".join(error.message.split()), error.cls_name == UserError.__name__
+                return Failure(line.partition(": ")[2] if fixable else line, fixable)
+    return Failure("the run failed; see its log in the UI")

@@ -1,0 +1,126 @@
+"""Ctrl-C, kill -9 at random moments, two command lines on one cell: the same tables, and nothing made twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from rlaif_dagster.home import CHECKOUT
+from tests.checkout import Checkout
+from tests.study.conftest import make_study
+
+pytestmark = pytest.mark.timeout(900)
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The study, made in one go."""
+    study = make_study(tmp_path_factory.mktemp("undisturbed"))
+    study.up()
+    return study
+
+
+@pytest.fixture
+def fresh(undisturbed: Checkout, tmp_path: Path) -> Checkout:
+    """The same files with an empty home."""
+    return Checkout(undisturbed.data, tmp_path / "home")
+
+
+def up(study: Checkout, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        study.command("up", *arguments), cwd=CHECKOUT, env=study.environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def records(study: Checkout) -> dict[str, int]:
+    """Records of each asset and partition."""
+    rows = study.rows("select asset || coalesce(' ' || partition, '') as name, count(*) as n from lineage group by 1")
+    return {row["name"]: row["n"] for row in rows}
+
+
+def same_tables(study: Checkout, other: Checkout) -> None:
+    """Equal versions; every Parquet file can be read; no row appears twice."""
+    assert study.versions() == other.versions()
+    for path in (study.home / "warehouse").rglob("[!.]*.parquet"):
+        pq.read_table(path, partitioning=None)
+    for table, key in (
+        ("judgments", 'pair_id, principle_id, "order"'),
+        ("responses", "arm, seed, prompt_id, decoding"),
+    ):
+        [counts] = study.rows(f"select count(*) as n, count(distinct ({key}, constitution)) as d from {table}")
+        assert counts["n"] == counts["d"] > 0
+    assert study.planned() == []
+
+
+def test_ctrl_c_ends_with_a_line_and_the_same_command_goes_on(fresh: Checkout, undisturbed: Checkout) -> None:
+    process = up(fresh)
+    assert process.stderr
+    for line in process.stderr:
+        if "revisions" in line:
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Interrupted. What is finished is kept" in told
+    before = records(fresh)
+    fresh.up()
+    after = records(fresh)
+    assert before
+    assert set(after.values()) == {1}  # nothing that was finished was made again
+    same_tables(fresh, undisturbed)
+
+
+def test_two_command_lines_share_the_work(fresh: Checkout, undisturbed: Checkout) -> None:
+    both = [up(fresh), up(fresh)]
+    told = [process.communicate(timeout=600)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert set(records(fresh).values()) == {1}
+    assert any("is making it; waiting" in one for one in told)
+    same_tables(fresh, undisturbed)
+
+
+def test_readers_and_a_full_run_do_not_disturb_each_other(fresh: Checkout, undisturbed: Checkout) -> None:
+    """One DuckDB session holds results.duckdb open, another reads the Parquet files, while all tables are made again."""
+    fresh.up("--select", "+base_responses", "--select", "results")
+    database = fresh.home / "warehouse" / "results.duckdb"
+    process = up(fresh)
+    reads = 0
+    with duckdb.connect(str(database), read_only=True) as session, duckdb.connect() as parquet:
+        held = session.execute("select count(*) from responses").fetchone()
+        while process.poll() is None:
+            assert session.execute("select count(*) from responses").fetchone() == held  # as it was when it was opened
+            pattern = str(fresh.home / "warehouse" / "prompts" / "*.parquet")
+            parquet.execute(f"select count(*) from read_parquet('{pattern}')").fetchone()
+            reads += 1
+            time.sleep(0.2)
+    assert process.wait() == 0, process.stderr.read() if process.stderr else ""
+    assert reads > 5
+    same_tables(fresh, undisturbed)
+    with duckdb.connect(str(database), read_only=True) as session:
+        assert session.execute("select count(distinct arm) from responses").fetchone() == (4,)
+
+
+@pytest.mark.slow
+def test_a_command_line_killed_ten_times_ends_with_the_same_tables(fresh: Checkout, undisturbed: Checkout) -> None:
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        process = up(fresh)
+        try:
+            process.wait(timeout=moments.uniform(3, 14))
+            break  # it came to its end before its turn
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    fresh.up()
+    assert set(records(fresh).values()) == {1}
+    same_tables(fresh, undisturbed)
