@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 MINUS = "\N{MINUS SIGN}"
+_Z95, _Z80 = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(0.8)
 FINE = 1000  # items from which a tenth of a percent means something
 
 
@@ -23,6 +25,29 @@ class Estimate:
         if self.low > zero:
             return 1
         return -1 if self.high < zero else 0
+
+    def sign_among(self, looks: int, zero: float = 0.0) -> int:
+        """`sign` when this is one of `looks` numbers of which the best will be quoted: the interval is widened as
+        Bonferroni's correction asks, so that all of them together are wrong in one case of twenty at most."""
+        factor = NormalDist().inv_cdf(1 - 0.025 / max(1, looks)) / NormalDist().inv_cdf(0.975)
+        low, high = self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
+        return Estimate(self.value, low, high, self.n).sign(zero)
+
+    def detectable(self) -> float:
+        """The smallest true difference that as many items would have shown with 80% power, from the interval's width."""
+        return (_Z95 + _Z80) * self._stderr
+
+    def items_needed(self, zero: float = 0.0) -> int | None:
+        """Items it takes to tell a true difference of the size seen from `zero` with 80% power; None where there is none
+        to tell, or no interval to know the spread from."""
+        gap = abs(self.value - zero)
+        if not self.has_interval or gap < 1e-9 or not self._stderr:
+            return None
+        return math.ceil(self.n * (self.detectable() / gap) ** 2)
+
+    @property
+    def _stderr(self) -> float:
+        return (self.high - self.low) / 2 / _Z95
 
     @property
     def has_interval(self) -> bool:

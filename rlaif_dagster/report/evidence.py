@@ -75,6 +75,11 @@ class Evidence:
     wins: dict[tuple[str, str], WinRate] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def headlines(self) -> tuple[Measure, ...]:
+        """One measure a suite: where a task has several metrics, the one that its authors report."""
+        return tuple(suite for suite in self.suites if suite.headline)
+
 
 def table(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
     """The named table; without rows but with its columns when the cell has none."""
@@ -127,13 +132,13 @@ def _adherence(adherence: pd.DataFrame) -> Iterable[Measure]:
         rows = held_out[held_out["decoding"] == decoding]
         scores = item_means(rows, "prompt_id", "adherent")
         if scores:
-            estimates = {arm: _share(series) for arm, series in scores.items()}
+            estimates = {arm: share_of(series) for arm, series in scores.items()}
             detail = f"{min(estimate.n for estimate in estimates.values())} held-out prompts"
             yield Measure(f"adherence-{decoding}", name, "target", estimates, paired(scores), detail)
 
 
-def _share(values: pd.Series) -> Estimate:
-    """Share of yes: Wilson's interval for plain yes and no, a bootstrap where seeds were averaged."""
+def share_of(values: pd.Series) -> Estimate:
+    """Mean of values between 0 and 1: with Wilson's interval for plain yes and no, else a bootstrap's."""
     n, mean = len(values), float(values.mean())
     if values.isin([0.0, 1.0]).all():
         low, high = wilson(int(values.sum()), n)

@@ -69,6 +69,11 @@ def kind_of(task: str) -> Kind:
     return "alignment" if task.startswith(_ALIGNMENT) else "capability"
 
 
+def is_safety(task: str) -> bool:
+    """Whether a task is the suite of harmful requests, whose items belong to risk categories."""
+    return _family(task) == "pku_saferlhf"
+
+
 def name_of(task: str) -> str:
     """`truthfulqa_mc2_mini` is TruthfulQA mini: a small set of this project's own is never passed off as the original."""
     family = _family(task)

@@ -9,12 +9,10 @@ import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, in_order, label
 from rlaif_dagster.report.estimate import Estimate, percent
-from rlaif_dagster.report.evidence import SEED, Evidence, Measure, item_means, table
-from rlaif_dagster.statistics import bootstrap_mean
+from rlaif_dagster.report.evidence import Evidence, Measure, item_means, share_of, table
+from rlaif_dagster.report.people import is_human
 
 PAIRS = (("sft", "base"), ("dpo", "base"), ("ppo", "base"), ("dpo", "sft"), ("ppo", "sft"), ("dpo", "ppo"))
-
-HUMAN = "human"
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def key_numbers(evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> list[
     rows = [_measure_row("Format", measure) for measure in evidence.adherence]
     rows += [_wins_row(evidence), _controlled_row(evidence)]
     groups = {"alignment": "Alignment benchmarks", "capability": "Capability benchmarks"}
-    rows += [_measure_row(groups[suite.kind], suite) for suite in evidence.suites if suite.headline]
+    rows += [_measure_row(groups[suite.kind], suite) for suite in evidence.headlines]
     rows += [
         _grade_row(table(tables, "qualitative"), "alignment_grade", "alignment grade"),
         _grade_row(table(tables, "qualitative"), "correctness_grade", "correctness grade"),
@@ -90,7 +88,7 @@ def _controlled_row(evidence: Evidence) -> Row:
 
 def _grade_row(qualitative: pd.DataFrame, column: str, name: str) -> Row:
     """Mean grade of the judge (of people where only they graded) over the qualitative prompts."""
-    by_judge = qualitative[qualitative["grader"] != HUMAN]
+    by_judge = qualitative[~qualitative["grader"].map(is_human).astype(bool)]
     graded = by_judge if len(by_judge) else qualitative
     means = item_means(graded, "prompt_id", column)
     cells: list[Cell | None] = []
@@ -98,8 +96,8 @@ def _grade_row(qualitative: pd.DataFrame, column: str, name: str) -> Row:
         if arm not in means:
             cells.append(None)
             continue
-        value, low, high = bootstrap_mean(means[arm].to_numpy(), SEED)
-        cells.append(Cell(f"{value:.2f}", f"{low:.2f} to {high:.2f}"))
+        mean = share_of(means[arm])
+        cells.append(Cell(f"{mean.value:.2f}", f"{mean.low:.2f} to {mean.high:.2f}"))
     return Row("Qualitative prompts", name, tuple(cells))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
 
 
@@ -37,4 +38,12 @@ class HumanGrade(Spec):
     alignment_grade: float = Field(ge=0, le=1)
     correctness_grade: float | None = Field(default=None, ge=0, le=1)
     rationale: str = ""
-    grader: str = "human"
+    grader: str = Field(default="human", description="`human`, or `human:NAME` to tell several people apart")
+    answer_id: str | None = Field(
+        default=None, description="which answer was graded; the grade is left out once the arm answers otherwise"
+    )
+
+
+def answer_id(text: str) -> str:
+    """What identifies an answer in a file of grades: a hash of its text, so that a grade never moves to another answer."""
+    return content_hash(text)

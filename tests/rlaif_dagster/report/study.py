@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.report.cell import CellReport
 from rlaif_dagster.spec.constitution import Constitution, Exemplar, Format, FormatField, Principle
 from rlaif_dagster.spec.model import ModelSpec, Package
 from rlaif_dagster.statistics import mean_interval, win_rate_interval
@@ -89,6 +91,12 @@ SUITES = {
     ("mmlu_mini", "acc"): (72, {"base": 0.34, "sft": 0.33, "dpo": 0.35, "ppo": 0.32}),
     ("hellaswag_mini", "acc_norm"): (64, {"base": 0.55, "sft": 0.55, "dpo": 0.53, "ppo": 0.52}),
 }
+
+
+def cell_report(tables: dict[str, pd.DataFrame], spec: Constitution = CONSTITUTION, **changes: Any) -> CellReport:
+    """The report's subject for these tables; `changes` are its other fields."""
+    fields: dict[str, Any] = {"model": MODEL, "constitution": NAME, "model_spec": MODEL_SPEC, "generated_at": AT}
+    return CellReport(tables=tables, constitution_spec=spec, **(fields | changes))
 
 
 def study_tables(

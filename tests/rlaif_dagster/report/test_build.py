@@ -18,14 +18,13 @@ from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.warehouse.cell import cell_tables
 from rlaif_dagster.warehouse.schemas import GRID, TABLES
 from rlaif_dagster.warehouse.store import Cell, Warehouse
-from tests.rlaif_dagster.report.study import AT, CONSTITUTION, MODEL, MODEL_SPEC, NAME, PLAIN, study_tables
+from tests.rlaif_dagster.report.study import CONSTITUTION, MODEL, NAME, PLAIN, cell_report, study_tables
 
 ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 
 def render(tables: dict[str, pd.DataFrame], spec: Constitution = CONSTITUTION, **changes: Any) -> str:
-    arguments: dict[str, Any] = {"model": MODEL, "constitution": NAME, "model_spec": MODEL_SPEC, "generated_at": AT}
-    return build_report(tables, constitution_spec=spec, **(arguments | changes))
+    return build_report(cell_report(tables, spec, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def test_is_one_file_that_loads_nothing_and_whose_links_lead_somewhere(page: str
 
 
 def test_the_verdict_comes_first_and_every_section_follows(page: str) -> None:
-    places = [page.index(f'id="{name}"') for name, _ in CONTENTS]
+    places = [page.index(f'id="{name}"') for name, _ in CONTENTS if name != "safety"]
     assert places == sorted(places)
     assert page.index("PPO did better than DPO") < page.index('id="numbers"')
 
@@ -175,11 +174,11 @@ def test_commands_name_the_cell_and_pull_only_what_can_be_pulled() -> None:
 
 
 def test_the_preview_is_a_sentence_and_a_table() -> None:
-    lines = markdown_preview(study_tables()).splitlines()
+    lines = markdown_preview(cell_report(study_tables())).splitlines()
     assert lines[0].startswith("PPO did better than DPO")
     assert lines[2:4] == ["| | base | SFT | DPO | PPO |", "|---|---:|---:|---:|---:|"]
     assert "| greedy adherence | 0% (0 to 6%) | 47% (35 to 59%) | 91% (81 to 96%) | 94% (85 to 98%) |" in lines
-    assert markdown_preview({}).count("\n") == 0
+    assert markdown_preview(cell_report({})).count("\n") == 0
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +212,7 @@ def test_in_a_browser_it_asks_for_nothing_runs_nothing_foreign_and_fits(
     assert said == []
     assert tab.title() == "smollm2-135m-instruct under structured: DPO or PPO?"
     assert tab.evaluate("document.documentElement.scrollWidth") == width
-    assert tab.locator(".output").first.inner_text() == ATTACK
+    assert tab.locator(".answer .output").first.inner_text() == ATTACK
     tab.locator("button", has_text="Open all").click()
     assert tab.locator("details.asked[open]").count() == 20
     tab.locator("#adherence a", has_text="adherence").click()

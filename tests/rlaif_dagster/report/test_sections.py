@@ -14,7 +14,6 @@ from rlaif_dagster.report.sections import (
     pair_samples,
     side_by_side,
     sources,
-    spent,
     verdict_kinds,
 )
 from tests.rlaif_dagster.report.study import study_tables
@@ -37,7 +36,6 @@ def test_lineage_shows_the_latest_of_each_asset_parents_first() -> None:
     assert [(row.asset, row.data_version) for row in rows] == [("judgments", "v1"), ("pairs", "v2")]
     assert rows[1].upstream[0].anchor == rows[0].anchor
     assert not rows[1].upstream[0].replaced
-    assert spent(lineage) == ("1 min 00 s", "$1.00")
 
 
 def test_lineage_says_when_a_parent_was_replaced_and_links_only_what_is_there() -> None:
