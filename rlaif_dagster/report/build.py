@@ -31,6 +31,7 @@ from rlaif_dagster.report.length import cut_off
 from rlaif_dagster.report.svg import inline
 from rlaif_dagster.report.tables import difference_rows, key_numbers, missing_parts, pair_names, win_matrix
 from rlaif_dagster.spec.constitution import Format
+from rlaif_dagster.spec.labels import is_human
 from rlaif_dagster.spec.model import ModelSpec
 
 CONTENTS = (
@@ -63,7 +64,7 @@ def build_report(cell: CellReport) -> str:
     matrix_arms, matrix = win_matrix(evidence)
     missing_arms, missing = missing_parts(cell.table("adherence"))
     asked = sections.within(cell.asked, ANSWER_CHARACTERS)
-    by_judge = qualitative[~qualitative["grader"].map(people.is_human).astype(bool)]
+    by_judge = qualitative[~qualitative["grader"].map(is_human).astype(bool)]
     return environment.get_template("report.html.j2").render(
         model=cell.model,
         constitution=cell.constitution,

@@ -36,7 +36,7 @@ def safety_measures(items: pd.DataFrame | None) -> list[Measure]:
     column = None if items is None else next((name for name in _COLUMNS if name in items.columns), None)
     if items is None or column is None:
         return []
-    own = items[[is_safety(str(task)) for task in items["task"]] & items[column].notna()]
+    own = items[items["task"].astype(str).map(is_safety).astype(bool) & items[column].notna()]
     spread = own.assign(risk=[_names(value) for value in own[column]]).explode("risk")
     spread = spread[spread["risk"].notna() & (spread["risk"] != "")]
     out = []

@@ -14,15 +14,10 @@ import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, label
 from rlaif_dagster.report.estimate import Estimate
+from rlaif_dagster.spec.labels import HUMAN, is_human
 from rlaif_dagster.statistics import bootstrap_mean
 
-HUMAN = "human"
 SEED = 0
-
-
-def is_human(grader: object) -> bool:
-    """Whether a grader of `qualitative` is a person."""
-    return grader == HUMAN or str(grader).startswith(f"{HUMAN}:")
 
 
 def person(grader: str) -> str:

@@ -12,8 +12,7 @@ import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, in_order, label
 from rlaif_dagster.report.estimate import percent
-from rlaif_dagster.report.people import is_human
-from rlaif_dagster.spec.labels import answer_id
+from rlaif_dagster.spec.labels import answer_id, is_human
 
 VERDICTS = ("a", "b", "tie", "refused", "unparseable", "error")
 FAILED = ("refused", "unparseable", "error")

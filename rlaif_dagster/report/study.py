@@ -20,7 +20,7 @@ from rlaif_dagster.report.drawing import Margins, Plot, alone, color, whisker
 from rlaif_dagster.report.estimate import Estimate, joined, percent, signed
 from rlaif_dagster.report.evidence import Evidence, gather
 from rlaif_dagster.report.plots import slug
-from rlaif_dagster.report.svg import INK, inline
+from rlaif_dagster.report.svg import INK, PAGE, inline
 from rlaif_dagster.report.tables import Row, key_numbers
 from rlaif_dagster.report.verdict import Standing, Verdict, findings, standing, verdict
 from rlaif_dagster.warehouse.cell import cell_tables
@@ -86,16 +86,15 @@ def summary(cells: Sequence[StudiedCell]) -> str:
     if not compared:
         return "DPO and PPO were not compared in any cell yet"
     first, second = (label(arm) for arm in POLICIES)
+    if len(compared) == 1:
+        return compared[0].verdict.claim
     words = {
         "better": f"{first} did better in {{}}", "worse": f"{second} did better in {{}}",
-        "split": "each did better on one count in {}", "even": "they are not distinguishable in {}",
+        "split": "either did better on one count in {}", "even": "they are not distinguishable in {}",
     }  # fmt: skip
     counts = {how: sum(cell.standing == how for cell in compared) for how in words}
-    total = len(compared)
-    if total == 1:
-        return compared[0].verdict.claim
-    parts = [text.format(f"{counts[how]} of {total}") for how, text in words.items() if counts[how]]
-    return f"DPO and PPO in {total} cells: {joined(parts)}"
+    parts = [text.format(counts[how]) for how, text in words.items() if counts[how]]
+    return f"Of {len(compared)} cells, {joined(parts)}"
 
 
 def build_study(cells: Sequence[StudiedCell], missing: Sequence[Cell], generated_at: datetime) -> str:
@@ -202,7 +201,8 @@ def _forest(
         for cell, estimates in groups:
             axes.annotate(
                 cell, (0, y + _GROUP * 0.62), (-36, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                fontsize=9, va="center", ha="left", annotation_clip=False, fontweight="bold",
+                fontsize=9, va="center", ha="left", annotation_clip=False, fontweight="bold", zorder=4,
+                bbox={"facecolor": PAGE, "linewidth": 0, "pad": 1.5},
             )  # fmt: skip
             y += _GROUP
             for arm, estimate in estimates.items():
@@ -210,7 +210,7 @@ def _forest(
                 solid = bool(estimate.sign()) if points else True
                 axes.errorbar(
                     estimate.value, middle, xerr=whisker(estimate), fmt="o", markersize=6, color=color(arm), capsize=2.5,
-                    markerfacecolor=color(arm) if solid else "none", markeredgewidth=1.5, elinewidth=1.5, zorder=3,
+                    markerfacecolor=color(arm) if solid else "none", markeredgewidth=1.5, elinewidth=1.5, zorder=3, clip_on=False,
                 )  # fmt: skip
                 text = signed(100 * estimate.value, estimate.n) if points else estimate.share
                 for at, ha, said in ((0, "right", "" if points else label(arm)), (1, "left", text)):

@@ -10,7 +10,7 @@ import pandas as pd
 from rlaif_dagster.report.arms import ARMS, in_order, label
 from rlaif_dagster.report.estimate import Estimate, percent
 from rlaif_dagster.report.evidence import Evidence, Measure, item_means, share_of, table
-from rlaif_dagster.report.people import is_human
+from rlaif_dagster.spec.labels import is_human
 
 PAIRS = (("sft", "base"), ("dpo", "base"), ("ppo", "base"), ("dpo", "sft"), ("ppo", "sft"), ("dpo", "ppo"))
 

@@ -94,10 +94,10 @@ def reward_against_kl(paths: Sequence[Path]) -> Plot:
             )
             axes.plot(path.kl, path.reward, color=color("ppo"), linewidth=1.4, zorder=3, **style)
             for place, name in _named(path).items():
-                beside = (8, 0) if place == 0 else (0, 9)
+                start = place == 0
                 axes.annotate(
-                    name, (path.kl[place], path.reward[place]), beside, fontsize=9, textcoords="offset points", color=INK,
-                    va="center" if place == 0 else "bottom", ha="left" if place == 0 else "center", zorder=4,
+                    name, (path.kl[place], path.reward[place]), (8, -5) if start else (0, 9), fontsize=9, color=INK,
+                    textcoords="offset points", va="top" if start else "bottom", ha="left" if start else "center", zorder=4,
                 )  # fmt: skip
         axes.margins(x=0.12, y=0.16)
         axes.locator_params(axis="both", nbins=5)

@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.home import Home
 from rlaif_dagster.report.cell import CellReport
 from rlaif_dagster.spec.constitution import Constitution, Exemplar, Format, FormatField, Principle
 from rlaif_dagster.spec.model import ModelSpec, Package
 from rlaif_dagster.statistics import mean_interval, win_rate_interval
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell, Warehouse
 
 MODEL, NAME = "smollm2-135m-instruct", "structured"
 ARMS = ("base", "sft", "dpo", "ppo")
@@ -97,6 +100,20 @@ def cell_report(tables: dict[str, pd.DataFrame], spec: Constitution = CONSTITUTI
     """The report's subject for these tables; `changes` are its other fields."""
     fields: dict[str, Any] = {"model": MODEL, "constitution": NAME, "model_spec": MODEL_SPEC, "generated_at": AT}
     return CellReport(tables=tables, constitution_spec=spec, **(fields | changes))
+
+
+def store(tables: dict[str, pd.DataFrame], home: Home, model: str = MODEL, constitution: str = NAME) -> None:
+    """Write the tables into a warehouse as the assets do: what belongs to the base model alone under no constitution."""
+    warehouse = Warehouse(home.warehouse)
+    for name, frame in tables.items():
+        keys = TABLES[name].keys
+        rows = frame.drop(columns=[key for key in keys if key in frame])
+        split = name in ("benchmarks", "benchmark_items", "responses")
+        of_base = rows["arm"] == "base" if split else pd.Series(data=False, index=rows.index)
+        cell = Cell(model if "model" in keys else None, constitution if "constitution" in keys else None)
+        warehouse.write(name, rows[~of_base], cell)
+        if of_base.any():
+            warehouse.write(name, rows[of_base], Cell(model), "base")
 
 
 def study_tables(

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,9 +13,9 @@ from rlaif_dagster.report.build import CONTENTS, build_report, markdown_preview
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.warehouse.cell import cell_tables
-from rlaif_dagster.warehouse.schemas import GRID, TABLES
-from rlaif_dagster.warehouse.store import Cell, Warehouse
-from tests.rlaif_dagster.report.study import CONSTITUTION, MODEL, NAME, PLAIN, cell_report, study_tables
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell
+from tests.rlaif_dagster.report.study import CONSTITUTION, MODEL, NAME, PLAIN, cell_report, store, study_tables
 
 ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 
@@ -87,16 +84,7 @@ def test_the_verdict_comes_first_and_every_section_follows(page: str) -> None:
 
 
 def test_gives_the_same_bytes_from_what_the_warehouse_gives_back(page: str, home: Home) -> None:
-    warehouse = Warehouse(home.warehouse)
-    for name, frame in study_tables().items():
-        keys = TABLES[name].keys
-        rows = frame.drop(columns=[key for key in keys if key in frame])
-        of_base = rows["arm"] == "base" if "arm" in rows and keys == GRID else pd.Series(data=False, index=rows.index)
-        cell = Cell(MODEL if "model" in keys else None, NAME if "constitution" in keys else None)
-        warehouse.write(name, rows[~of_base], cell)
-        if of_base.any():
-            warehouse.write(name, rows[of_base], Cell(MODEL), "base")
-
+    store(study_tables(), home)
     assert render(cell_tables(home, Cell(MODEL, NAME))) == page
 
 
@@ -181,40 +169,15 @@ def test_the_preview_is_a_sentence_and_a_table() -> None:
     assert markdown_preview(cell_report({})).count("\n") == 0
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser_it_asks_for_nothing_runs_nothing_foreign_and_fits(
-    browser: Any, tmp_path: Path, width: int
-) -> None:
+def test_a_large_study_stays_under_six_megabytes() -> None:
     tables = study_tables()
-    tables["qualitative"]["response"] = ATTACK
-    file = tmp_path / "report.html"
-    file.write_text(render(tables), encoding="utf-8")
-    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark")
-    asked, said = [], []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("console", lambda message: said.append(message.text))
-    tab.goto(file.as_uri())
-
-    assert asked == [file.as_uri()]
-    assert said == []
-    assert tab.title() == "smollm2-135m-instruct under structured: DPO or PPO?"
-    assert tab.evaluate("document.documentElement.scrollWidth") == width
-    assert tab.locator(".answer .output").first.inner_text() == ATTACK
-    tab.locator("button", has_text="Open all").click()
-    assert tab.locator("details.asked[open]").count() == 20
-    tab.locator("#adherence a", has_text="adherence").click()
-    assert tab.locator("tr:target strong").inner_text() == "adherence"
-    tab.close()
+    rows = tables["qualitative"]
+    many = pd.concat([rows.assign(prompt_id=rows["prompt_id"] + str(i)) for i in range(20)], ignore_index=True)
+    many["response"] = "Überlegung " * 900  # some ten thousand characters, as a long answer has
+    curves = tables["training_metrics"]
+    seeds = [curves.assign(seed=seed, step=curves["step"] * 400 + k) for seed in range(5) for k in range(40)]
+    page = render(tables | {"qualitative": many, "training_metrics": pd.concat(seeds, ignore_index=True)})
+    assert len(page.encode()) < 6_000_000
+    shown = page.count('class="asked"')
+    assert 20 < shown < 400
+    assert f"{400 - shown} more are left out" in page
