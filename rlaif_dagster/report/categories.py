@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS
-from rlaif_dagster.report.evidence import Measure, item_means, paired, share_of
-from rlaif_dagster.report.suites import is_safety
-
-_COLUMNS = ("category", "categories")
+from rlaif_dagster.report.evidence import Measure, item_means, level, paired, scores_by_arm, share_of
+from rlaif_dagster.report.suites import Suite, is_safety
 
 
 @dataclass(frozen=True)
@@ -30,31 +26,25 @@ class Grade:
     n: int
 
 
-def safety_measures(items: pd.DataFrame | None) -> list[Measure]:
-    """One measure a risk category of the safety suite's items, the largest category first; none where items carry no
-    category. An item with several categories counts in each."""
-    column = None if items is None else next((name for name in _COLUMNS if name in items.columns), None)
-    if items is None or column is None:
-        return []
-    own = items[items["task"].astype(str).map(is_safety).astype(bool) & items[column].notna()]
-    spread = own.assign(risk=[_names(value) for value in own[column]]).explode("risk")
-    spread = spread[spread["risk"].notna() & (spread["risk"] != "")]
+def safety_measures(suites: Sequence[Suite]) -> list[Measure]:
+    """One measure a safety suite and risk category, the largest category first; none where items carry no category. An item
+    with several categories counts in each."""
     out = []
-    for risk, rows in spread.groupby("risk"):
-        scores = item_means(rows, "item_id", "score")
-        if scores:
-            levels = {arm: share_of(series) for arm, series in scores.items()}
-            n = min(level.n for level in levels.values())
-            out.append(
-                Measure(f"safety:{risk}", str(risk), "alignment", levels, paired(scores), f"{n:,} items", chance=0.5)
-            )
-    return sorted(out, key=lambda measure: (-measure.items, measure.name))
+    for suite in suites:
+        if not suite.headline or not is_safety(suite.key.split(":")[0]):
+            continue
+        spread = suite.items.explode("categories").dropna(subset=["categories"])
+        measures = [_of_category(suite, str(risk), rows) for risk, rows in spread.groupby("categories")]
+        out += sorted(measures, key=lambda measure: (-measure.items, measure.name))
+    return out
 
 
-def _names(value: Any) -> list[str]:
-    """The categories in a cell that holds one name, several joined by semicolons, or a list."""
-    parts = value.split(";") if isinstance(value, str) else list(value) if isinstance(value, list | np.ndarray) else []
-    return sorted({str(part).strip() for part in parts})
+def _of_category(suite: Suite, risk: str, rows: pd.DataFrame) -> Measure:
+    scores = scores_by_arm(rows, "item_id", "score")
+    levels = {arm: level(each) for arm, each in scores.items()}
+    n = min((one.n for one in levels.values()), default=0)
+    detail = f"{suite.name}, {n:,} item{'s' if n != 1 else ''}"
+    return Measure(f"safety:{suite.key}:{risk}", risk, "alignment", levels, paired(scores), detail, suite.chance)
 
 
 def grades_by_category(qualitative: pd.DataFrame, order: Sequence[str]) -> list[tuple[str, str, list[Grade | None]]]:

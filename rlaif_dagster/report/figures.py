@@ -15,6 +15,7 @@ from rlaif_dagster.report.curves import panels
 from rlaif_dagster.report.drawing import Plot
 from rlaif_dagster.report.evidence import Evidence, table
 from rlaif_dagster.report.length import length_plots
+from rlaif_dagster.report.suites import suites_of
 from rlaif_dagster.report.training_plots import learning, reward_against_kl, reward_paths
 
 
@@ -38,12 +39,13 @@ def draw(evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> Figures:
     metrics = table(tables, "training_metrics")
     compared = [measure for measure in evidence.headlines if measure.compared(ARMS)]
     limit = plots.difference_limit(compared)
+    suites = suites_of(table(tables, "benchmarks"), table(tables, "benchmark_items"))
     contest, paths = contest_plot(evidence), reward_paths(metrics)
     return Figures(
         alignment=tuple(plots.levels(one) for one in evidence.headlines if one.kind == "alignment"),
         capability=tuple(plots.levels(one) for one in evidence.headlines if one.kind == "capability"),
         differences=tuple(plots.differences(one, limit) for one in compared),
-        safety=tuple(plots.levels(one) for one in safety_measures(tables.get("benchmark_items"))),
+        safety=tuple(plots.levels(one) for one in safety_measures(suites)),
         adherence=tuple(plots.levels(one) for one in evidence.adherence),
         head_to_head=(contest,) if contest else (),
         length=tuple(length_plots(table(tables, "responses"))),

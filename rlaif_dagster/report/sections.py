@@ -140,6 +140,45 @@ def agreement_rows(agreement: pd.DataFrame) -> list[dict[str, str | bool]]:
     return out
 
 
+def slice_rows(agreement: pd.DataFrame) -> list[dict[str, str]]:
+    """The judge against labels by principle and category, where a file has several."""
+    if "slice" not in agreement:
+        return []
+    rows = agreement[agreement["slice"] != "all"].sort_values(["dataset", "judge", "slice", "name"])
+    return [
+        {
+            "dataset": str(row["dataset"]), "slice": str(row["slice"]), "name": _text(row["name"]), "n": f"{int(row['n'])}",
+            "accuracy": percent(row["accuracy"]), "interval": f"{100 * row['ci_low']:.0f} to {percent(row['ci_high'])}",
+        }
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
+
+
+def contest_notes(head_to_head: pd.DataFrame) -> list[str]:
+    """What qualifies the win rates: whether both orders agree, whether the judge agrees with the format check, and meetings
+    without a verdict."""
+
+    def known(column: str) -> pd.Series:
+        return head_to_head[column].dropna().astype(float) if column in head_to_head else pd.Series(dtype=float)
+
+    notes = []
+    if len(orders := known("order_consistent")):
+        notes.append(
+            f"Both orders of the two answers gave the same preference in {percent(float(orders.mean()))} of meetings."
+        )
+    n, agreed = known("format_n"), known("format_agreement")
+    if n.sum() and len(agreed):
+        weights = n.loc[agreed.index]
+        share = float((weights * agreed).sum() / weights.sum())
+        notes.append(
+            f"Of {int(weights.sum()):,} meetings in which exactly one answer has the constitution's format, the judge prefers "
+            f"that one in {percent(share)}."
+        )
+    if missing := int(known("unjudged").sum()):
+        notes.append(f"{missing:,} meetings have no verdict and count for nobody.")
+    return notes
+
+
 def whole_files(agreement: pd.DataFrame) -> pd.DataFrame:
     """The rows that speak of a whole file of labels, not of one of its principles or categories."""
     return agreement[agreement["slice"] == "all"] if "slice" in agreement else agreement

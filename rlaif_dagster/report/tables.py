@@ -44,6 +44,7 @@ class Contest:
     counts: str
     controlled: str
     decided: bool
+    controlled_interval: str = ""
 
 
 def key_numbers(evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> list[Row]:
@@ -79,10 +80,11 @@ def _wins_row(evidence: Evidence) -> Row:
 
 
 def _controlled_row(evidence: Evidence) -> Row:
-    wins = [evidence.wins.get((arm, "base")) for arm in ARMS]
-    cells = [
-        Cell(percent(win.length_controlled)) if win and win.length_controlled is not None else None for win in wins
-    ]
+    cells: list[Cell | None] = []
+    for arm in ARMS:
+        wins = evidence.wins.get((arm, "base"))
+        one = wins.controlled if wins else None
+        cells.append(Cell(one.share, one.share_range, one.sign(0.5)) if one else None)
     return Row("Judge, head to head", "at equal length", tuple(cells))
 
 
@@ -137,11 +139,13 @@ def _contest(evidence: Evidence, arm: str, other: str) -> Contest | None:
     wins = evidence.wins.get((arm, other))
     if wins is None:
         return None
-    controlled = "" if wins.length_controlled is None else percent(wins.length_controlled)
-    counts = f"{wins.wins} won, {wins.losses} lost, {wins.ties} tied"
+    controlled, rate = wins.controlled, wins.rate
     return Contest(
-        wins.rate.value, wins.rate.share, wins.rate.share_range, counts, controlled, bool(wins.rate.sign(0.5))
-    )
+        rate=rate.value, text=rate.share, interval=rate.share_range,
+        counts=f"{wins.wins} won, {wins.losses} lost, {wins.ties} tied",
+        controlled=controlled.share if controlled else "", decided=bool(rate.sign(0.5)),
+        controlled_interval=controlled.share_range if controlled else "",
+    )  # fmt: skip
 
 
 def missing_parts(adherence: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[str]]]]:

@@ -105,6 +105,10 @@ def _reach(name: str, seen: Estimate, zero: float) -> str:
     smallest = max(1, round(100 * seen.detectable()))
     text = f"{name}: {seen.n:,} prompts reveal differences from {smallest} point{'s' if smallest > 1 else ''} up (80% power)"
     gap = round(100 * abs(seen.value - zero))
+    if seen.between_seeds:
+        return (
+            f"{text}; most of the uncertainty is between training seeds: more seeds would tell more than more prompts"
+        )
     needed = seen.items_needed(zero)
     if needed is None or not gap:
         return text

@@ -86,7 +86,7 @@ _QUALITATIVE = [
 
 ADHERENCE = {
     "greedy": {"base": 0.0, "sft": 0.47, "dpo": 0.91, "ppo": 0.94},
-    "sampled": {"base": 0.0, "sft": 0.31, "dpo": 0.72, "ppo": 0.88},
+    "sampled": {"base": 0.0, "sft": 0.31, "dpo": 0.62, "ppo": 0.88},
 }
 SUITES = {
     ("truthfulqa_mini_mc2", "acc"): (64, {"base": 0.46, "sft": 0.45, "dpo": 0.48, "ppo": 0.47}),
@@ -198,10 +198,13 @@ def _benchmarks(rng: np.random.Generator, suites: dict) -> tuple[pd.DataFrame, p
                 (arm, 0, task, metric, mean.value, mean.stderr, mean.low, mean.high, n, 5 if task == "mmlu_mini" else 0)
             )
             for i, score in enumerate(scores):
-                item_rows.append((arm, 0, task, f"{task}-{i}", None if task.endswith("mc2") else bool(score), score))
+                correct = None if task.endswith("mc2") else bool(score)
+                item_rows.append((arm, 0, task, metric, f"{task}-{i}", correct, score, f"Question {i} of {task}?"))
     columns = ["arm", "seed", "task", "metric", "value", "stderr", "ci_low", "ci_high", "n", "fewshot"]
-    items = pd.DataFrame(item_rows, columns=["arm", "seed", "task", "item_id", "correct", "score"])
-    return pd.DataFrame(rows, columns=columns), items
+    items = pd.DataFrame(
+        item_rows, columns=["arm", "seed", "task", "metric", "item_id", "correct", "score", "text"]
+    ).assign(categories=None, answer=None)
+    return pd.DataFrame(rows, columns=columns).assign(category=None), items
 
 
 def _responses(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -259,7 +262,9 @@ def _head_to_head(rng: np.random.Generator, dpo_over_ppo: float) -> pd.DataFrame
         "ci_high",
         "length_controlled_win_rate",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    counted = {"n": 64, "unjudged": 0, "errors": 0, "format_n": 0}
+    unknown = ("order_consistent", "format_agreement")
+    return pd.DataFrame(rows, columns=columns).assign(**counted, **dict.fromkeys(unknown))
 
 
 def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -293,7 +298,7 @@ def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFram
         "rationale",
         "grader",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(status="graded")
 
 
 def _pairs(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -343,19 +348,14 @@ def _judgments(rng: np.random.Generator, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _agreement() -> pd.DataFrame:
-    rows = [("format_pairs", "likelihood", 24, 1.0, 0.862, 1.0, 1.0, None, 0.58)]
-    columns = [
-        "dataset",
-        "judge",
-        "n",
-        "accuracy",
-        "ci_low",
-        "ci_high",
-        "kappa",
-        "order_consistency",
-        "longest_baseline",
+    rows = [
+        ("format_pairs", "all", None, 24, 1.0, 0.862, 1.0, 1.0, 0.58),
+        ("format_pairs", "category", "prose", 12, 1.0, 0.757, 1.0, 1.0, 0.5),
+        ("format_pairs", "category", "order", 12, 1.0, 0.757, 1.0, 1.0, 0.67),
     ]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["dataset", "slice", "name", "n", "accuracy", "ci_low", "ci_high", "kappa", "longest_baseline"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(judge="likelihood", order_consistency=None, first_position=None, failed=0.0, errors=0)
 
 
 def _models() -> pd.DataFrame:

@@ -53,3 +53,4 @@ def test_what_an_n_can_show_and_what_it_would_take() -> None:
     assert seen.items_needed() == 32  # 100 (2.8016 / 5)^2 = 31.4
     assert Estimate(0.0, -0.1, 0.1, 64).items_needed() is None
     assert Estimate(0.6, 0.5, 0.7, 64).items_needed(0.5) == 131  # 64 (2.8016 x 0.05102 / 0.1)^2 = 130.8
+    assert Estimate(0.6, 0.5, 0.7, 64, seed_share=0.7).items_needed(0.5) is None  # more items would not help
