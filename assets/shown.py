@@ -89,18 +89,17 @@ def plots(frames: Mapping[str, pd.DataFrame]) -> dict[str, dg.MarkdownMetadataVa
     if metrics is not None and not metrics.empty:
         shown["learning curves"] = dg.MetadataValue.md(_learning(metrics))
     if benchmarks is not None and not benchmarks.empty:
-        shown["levels"] = dg.MetadataValue.md(_picture(_levels(benchmarks), "benchmarks with 95% intervals"))
+        shown["levels"] = dg.MetadataValue.md(_picture(_png(_levels(benchmarks)), "benchmarks with 95% intervals"))
     return shown
 
 
 def _learning(metrics: pd.DataFrame) -> str:
-    from rlaif_dagster.report.curves import panels, unit_of
-    from rlaif_dagster.report.plots import learning
+    from rlaif_dagster.report.curves import panels
+    from rlaif_dagster.report.drawing import sheet
+    from rlaif_dagster.report.training_plots import learning
 
-    parts = []
-    for panel, curves in panels(metrics):
-        parts.append(f"**{panel.title}**\n\n{_picture(learning(curves, unit_of(panel.arm)), panel.title)}")
-    return "\n\n".join(parts) or "no curve was recorded"
+    plots = [learning(panel, curves) for panel, curves in panels(metrics)]
+    return _picture(sheet(plots, 2, "png"), "learning curves") if plots else "no curve was recorded"
 
 
 def _levels(benchmarks: pd.DataFrame) -> Figure:
@@ -122,10 +121,14 @@ def _levels(benchmarks: pd.DataFrame) -> Figure:
     return figure
 
 
-def _picture(figure: Figure, label: str) -> str:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return f"![{label}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+    return buffer.getvalue()
+
+
+def _picture(png: bytes, label: str) -> str:
+    return f"![{label}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def preview(frame: pd.DataFrame) -> str:

@@ -24,7 +24,7 @@ def arms_table(home: Home, cell: Cell) -> Table | None:
 
     evidence = gather(cell_tables(home, cell))
     rows: list[tuple[str, dict[str, Estimate]]] = [
-        (measure.name, measure.estimates) for measure in (*evidence.adherence, *evidence.suites)
+        (measure.name, measure.estimates) for measure in (*evidence.adherence, *evidence.headlines)
     ]
     if wins := {arm: won.rate for (arm, other), won in evidence.wins.items() if other == "base"}:
         rows.append(("win rate against base", wins))

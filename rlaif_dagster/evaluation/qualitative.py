@@ -24,7 +24,7 @@ from rlaif_dagster.evaluation.grade_question import Grade
 from rlaif_dagster.evaluation.grading import Graded, grades
 from rlaif_dagster.judging.verdicts import Judge
 from rlaif_dagster.spec.constitution import Constitution
-from rlaif_dagster.spec.labels import HumanGrade
+from rlaif_dagster.spec.labels import HumanGrade, answer_id
 from rlaif_dagster.spec.recipes import Judging
 
 COLUMNS = [
@@ -58,7 +58,8 @@ def grade(
 ) -> pd.DataFrame:
     """The table `qualitative`: one row an arm and prompt by the judge, and one for each grade that people gave.
 
-    `human` holds the grades of this model and constitution; one for an answer that is not there is left out. A grade is
+    `human` holds the grades of this model and constitution; one for an answer that is not there, or no longer the same, is left
+    out. A grade is
     null where the judge gave none, and the rationale says why. Raises UserError when the recipe's budget is spent.
     """
     answers = _answers(responses, prompts)
@@ -75,6 +76,7 @@ def grade(
         places[one.arm, one.prompt_id].row(one.alignment_grade, one.correctness_grade, one.rationale, one.grader)
         for one in human
         if (one.arm, one.prompt_id) in places
+        and one.answer_id in (None, answer_id(places[one.arm, one.prompt_id].graded.answer))
     ]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"alignment_grade": "float64", "correctness_grade": "float64"})
 

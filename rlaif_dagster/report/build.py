@@ -1,4 +1,4 @@
-"""The page: tables of one grid cell in, one self-contained HTML file out.
+"""The page: one grid cell in, one self-contained HTML file out.
 
 Model output, prompts and labels are text from strangers: Jinja2's autoescaping is on, the only markup let through is our
 own figures, styles and script, and a content security policy forbids any other script and any request.
@@ -9,34 +9,41 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rlaif_dagster.report import plots, sections
+from rlaif_dagster.report import people, sections
 from rlaif_dagster.report.arms import ARMS, DARK, LIGHT, label
-from rlaif_dagster.report.caveats import caveats
-from rlaif_dagster.report.curves import panels, unit_of
+from rlaif_dagster.report.categories import grades_by_category
+from rlaif_dagster.report.cell import CellReport
+from rlaif_dagster.report.drawing import Plot, alone
 from rlaif_dagster.report.estimate import percent
-from rlaif_dagster.report.evidence import Measure, gather, table
+from rlaif_dagster.report.length import cut_off
 from rlaif_dagster.report.svg import inline
 from rlaif_dagster.report.tables import difference_rows, key_numbers, missing_parts, pair_names, win_matrix
-from rlaif_dagster.report.verdict import verdict
-from rlaif_dagster.spec.constitution import Constitution, Format
+from rlaif_dagster.spec.constitution import Format
+from rlaif_dagster.spec.labels import is_human
 from rlaif_dagster.spec.model import ModelSpec
 
 CONTENTS = (
-    ("verdict", "Verdict"), ("numbers", "Key numbers"), ("benchmarks", "Benchmarks"), ("adherence", "Format"),
-    ("head-to-head", "Head to head"), ("answers", "Answers"), ("training", "Learning curves"), ("judge", "Judge"),
-    ("pairs", "Preference data"), ("constitution", "Constitution"), ("lineage", "Lineage"), ("reproduce", "Reproduce"),
+    ("verdict", "Verdict"), ("method", "Method"), ("numbers", "Key numbers"), ("benchmarks", "Benchmarks"),
+    ("safety", "Safety"), ("adherence", "Format"), ("head-to-head", "Head to head"), ("length", "Length"),
+    ("training", "Training"), ("grade", "Grade it yourself"), ("answers", "Answers"), ("judge", "Judge"),
+    ("pairs", "Preference data"), ("constitution", "Constitution"), ("cost", "Cost"), ("lineage", "Lineage"),
+    ("reproduce", "Reproduce"),
 )  # fmt: skip
+
+ANSWER_CHARACTERS = 2_500_000
+"""Room for the answers side by side: the page stays under 6 MB even when every character takes two bytes."""
 
 
 @dataclass(frozen=True)
@@ -48,74 +55,77 @@ class Drawing:
     svg: Markup
 
 
-def build_report(
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    model: str,
-    constitution: str,
-    constitution_spec: Constitution,
-    model_spec: ModelSpec,
-    generated_at: datetime,
-) -> str:
-    """The report on one grid cell as HTML.
-
-    `tables` holds the cell's rows of the tables prompts, preference_pairs, judgments, judge_agreement, models,
-    training_metrics, benchmarks, benchmark_items, responses, adherence, head_to_head, qualitative and lineage, under
-    the columns of `warehouse.schemas`; any may be empty or absent. The same arguments give the same bytes.
-    """
-    evidence = gather(tables)
-    environment = _environment()
-    script = environment.get_template("script.js.j2").render()
-    lineage = table(tables, "lineage")
-    pairs = table(tables, "preference_pairs")
+def build_report(cell: CellReport) -> str:
+    """The report on one grid cell as HTML."""
+    evidence, figures, spec = cell.evidence, cell.figures, cell.constitution_spec
+    environment = page_environment()
+    script = "".join(environment.get_template(f"{name}.js.j2").render() for name in ("answers", "grading"))
+    pairs, qualitative = cell.table("preference_pairs"), cell.table("qualitative")
     matrix_arms, matrix = win_matrix(evidence)
-    missing_arms, missing = missing_parts(table(tables, "adherence"))
-    shown = [suite for suite in evidence.suites if suite.headline]
-    return environment.get_template("template.html.j2").render(
-        model=model,
-        constitution=constitution,
-        spec=constitution_spec,
-        format_text=_format_text(constitution_spec.format),
-        has_format=constitution_spec.format is not None,
-        contents=CONTENTS,
-        verdict=verdict(evidence),
-        caveats=caveats(evidence, tables),
-        facts=_facts(tables, constitution_spec, model_spec, model),
+    missing_arms, missing = missing_parts(cell.table("adherence"))
+    asked = sections.within(cell.asked, ANSWER_CHARACTERS)
+    by_judge = qualitative[~qualitative["grader"].map(is_human).astype(bool)]
+    return environment.get_template("report.html.j2").render(
+        model=cell.model,
+        constitution=cell.constitution,
+        spec=spec,
+        format_text=_format_text(spec.format),
+        has_format=spec.format is not None,
+        contents=[(id, title) for id, title in CONTENTS if id != "safety" or figures.safety],
+        verdict=cell.verdict,
+        caveats=cell.caveats,
+        method=cell.method,
         arms=ARMS,
-        key_numbers=key_numbers(evidence, tables),
-        levels={kind: [_level(one) for one in shown if one.kind == kind] for kind in ("alignment", "capability")},
-        differences=_differences(shown),
-        difference_rows=difference_rows([*evidence.adherence, *evidence.suites]),
+        key_numbers=key_numbers(evidence, cell.tables),
+        levels={"alignment": _drawn(figures.alignment), "capability": _drawn(figures.capability)},
+        differences=_drawn(figures.differences),
+        difference_rows=difference_rows([*evidence.adherence, *evidence.headlines]),
         pair_names=pair_names(),
-        adherence=[_level(measure) for measure in evidence.adherence],
+        safety=_drawn(figures.safety),
+        adherence=_drawn(figures.adherence),
         missing=missing,
         missing_arms=missing_arms,
         matrix_arms=matrix_arms,
         matrix=list(zip(matrix_arms, matrix, strict=True)),
-        asked=sections.side_by_side(table(tables, "qualitative"), table(tables, "prompts")),
-        curves=_curves(table(tables, "training_metrics")),
-        trained=sections.trained_rows(table(tables, "models")),
-        agreement=sections.agreement_rows(table(tables, "judge_agreement")),
-        kinds=sections.verdict_kinds(table(tables, "judgments")),
+        contest_notes=sections.contest_notes(cell.table("head_to_head")),
+        lengths=_drawn(figures.length),
+        cut_off=cut_off(cell.table("responses")),
+        asked=asked,
+        left_out=len(cell.asked) - len(asked),
+        graded_arms=sections.graded_arms(asked),
+        category_grades=grades_by_category(by_judge, list(sections.CATEGORIES)),
+        people=people.agreement(qualitative),
+        reward_kl=next(iter(_drawn(figures.reward_kl)), None),
+        curves=_drawn(figures.learning),
+        trained=sections.trained_rows(cell.table("models")),
+        agreement=sections.agreement_rows(cell.table("judge_agreement")),
+        slices=sections.slice_rows(cell.table("judge_agreement")),
+        kinds=sections.verdict_kinds(cell.table("judgments")),
         verdict_names=sections.VERDICTS,
         pairs=sections.pair_samples(pairs),
         pair_summary=_pair_summary(pairs),
-        lineage=sections.lineage_rows(lineage),
-        spent=sections.spent(lineage),
-        source=_source(model_spec),
-        commands=_commands(model, constitution, model_spec),
-        generated_at=generated_at.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        style=Markup(environment.get_template("style.css.j2").render(light=LIGHT, dark=DARK)),
-        script=Markup(script),
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        cost=cell.cost,
+        lineage=sections.lineage_rows(cell.table("lineage")),
+        source=source_of(cell.model_spec),
+        commands=commands(cell.model, cell.constitution, cell.model_spec),
+        generated_at=when(cell.generated_at),
+        **page_frame(script),
     )
 
 
-def markdown_preview(tables: Mapping[str, pd.DataFrame]) -> str:
+def page_frame(script: str) -> dict[str, Any]:
+    """What every page carries: the styles, its one script, and the hash by which the security policy knows that script."""
+    return {
+        "style": Markup(page_environment().get_template("style.css.j2").render(light=LIGHT, dark=DARK)),
+        "script": Markup(script),
+        "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+
+
+def markdown_preview(cell: CellReport) -> str:
     """The verdict and the key numbers as short Markdown, for the metadata that Dagster's UI shows."""
-    evidence = gather(tables)
-    lines = [verdict(evidence).sentence]
-    rows = key_numbers(evidence, tables)
+    lines = [cell.verdict.sentence]
+    rows = key_numbers(cell.evidence, cell.tables)
     if rows:
         lines += ["", "| | " + " | ".join(label(arm) for arm in ARMS) + " |", "|---" + "|---:" * len(ARMS) + "|"]
     for row in rows:
@@ -127,12 +137,17 @@ def markdown_preview(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """The templates, with everything escaped that is not our own markup."""
     environment = Environment(
-        loader=PackageLoader("rlaif_dagster", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("rlaif_dagster.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters |= {
         "label": label,
+        "capital": capital,
         "sources": sections.sources,
         "groupby_order": _grouped,
         "category": sections.category_name,
@@ -140,72 +155,24 @@ def _environment() -> Environment:
     return environment
 
 
-def _grouped(rows: Iterable[Any], attribute: str) -> list[tuple[Any, list[Any]]]:
-    """Neighbouring rows that share an attribute; unlike Jinja2's own groupby it keeps the order."""
-    return [(value, list(group)) for value, group in groupby(rows, key=lambda row: getattr(row, attribute))]
+def capital(text: str) -> str:
+    """A sentence's first letter large, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
-def _level(measure: Measure) -> Drawing:
-    svg = inline(plots.levels(measure), f"level-{_slug(measure.key)}", plots.describe(measure))
-    return Drawing(measure.name.capitalize() if measure.kind == "target" else measure.name, measure.detail, svg)
+def when(moment: datetime) -> str:
+    """A moment as readers are told it, in UTC."""
+    return moment.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC")
 
 
-def _differences(measures: Sequence[Measure]) -> list[Drawing]:
-    compared = [measure for measure in measures if measure.compared(ARMS)]
-    limit = plots.difference_limit(compared)
-    return [
-        Drawing(
-            measure.name,
-            "",
-            inline(
-                plots.differences(measure, limit),
-                f"difference-{_slug(measure.key)}",
-                plots.describe_differences(measure),
-            ),
-        )
-        for measure in compared
-    ]
+def _grouped(rows: Iterable[Any], key: str | int) -> list[tuple[Any, list[Any]]]:
+    """Neighbouring rows that share an attribute or an element; unlike Jinja2's own groupby it keeps the order."""
+    pick = itemgetter(key) if isinstance(key, int) else attrgetter(key)
+    return [(value, list(group)) for value, group in groupby(rows, key=pick)]
 
 
-def _curves(metrics: pd.DataFrame) -> list[Drawing]:
-    return [
-        Drawing(
-            panel.title,
-            panel.hint,
-            inline(
-                plots.learning(curves, unit_of(panel.arm), zero=panel.zero),
-                panel.key,
-                plots.describe_learning(panel.title, curves),
-            ),
-        )
-        for panel, curves in panels(metrics)
-    ]
-
-
-def _slug(text: str) -> str:
-    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text)
-
-
-def _facts(
-    tables: Mapping[str, pd.DataFrame], constitution: Constitution, model_spec: ModelSpec, model: str
-) -> list[tuple[str, str]]:
-    """The setting in a few lines, for a reader who was not there."""
-    prompts, pairs = table(tables, "prompts"), table(tables, "preference_pairs")
-    judges = sorted({str(name) for name in table(tables, "judgments")["judge"].dropna()})
-    splits = prompts["split"].value_counts()
-    counts = [f"{splits[split]} {name}" for split, name in _SPLITS.items() if split in splits.index]
-    facts = [
-        ("Base model", f"{model}. {model_spec.description}".removesuffix(". ")),
-        ("Principles", ", ".join(principle.id for principle in constitution.principles)),
-        ("Judge", ", ".join(judges)),
-        ("Prompts", ", ".join(counts)),
-        ("Preference pairs", f"{len(pairs)}" if len(pairs) else ""),
-        ("Arms", "base as it came; SFT on the preferred answers, the control; DPO; PPO on a reward model"),
-    ]
-    return [(name, value) for name, value in facts if value]
-
-
-_SPLITS = {"train": "for training", "eval": "held out for measuring", "qualitative": "to be read by people"}
+def _drawn(panels: Iterable[Plot]) -> list[Drawing]:
+    return [Drawing(plot.title, plot.hint, inline(alone(plot), plot.key, plot.words)) for plot in panels]
 
 
 def _pair_summary(pairs: pd.DataFrame) -> str:
@@ -231,13 +198,15 @@ def _format_text(form: Format | None) -> str:
     )
 
 
-def _source(spec: ModelSpec) -> str:
+def source_of(spec: ModelSpec) -> str:
+    """Where the base model's weights come from, exactly enough to get the same ones."""
     if spec.package:
         return f"package {spec.package.name} {spec.package.version}, {spec.package.file}, sha256 {spec.package.sha256}"
     return f"{spec.hub.repo} at revision {spec.hub.revision}" if spec.hub else f"folder {spec.folder}"
 
 
-def _commands(model: str, constitution: str, spec: ModelSpec) -> str:
+def commands(model: str, constitution: str, spec: ModelSpec) -> str:
+    """The command lines that make this cell again."""
     cell = f"--model {shlex.quote(model)} --constitution {shlex.quote(constitution)}"
     lines = [
         f"rlaif models pull {shlex.quote(model)}",

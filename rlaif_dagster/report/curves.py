@@ -76,10 +76,15 @@ def panels(metrics: pd.DataFrame) -> list[tuple[Panel, list[Curve]]]:
     return out
 
 
+def first_recorded(of_arm: pd.DataFrame, names: Sequence[str]) -> str | None:
+    """The first of `names` that the arm's metrics hold, for a quantity that has several names."""
+    recorded = set(of_arm["name"])
+    return next((name for name in names if name in recorded), None)
+
+
 def _curves(of_arm: pd.DataFrame, names: Sequence[str], *, held_out: bool) -> Iterable[Curve]:
     """The curves of the first of `names` that was recorded, one a seed."""
-    recorded = set(of_arm["name"])
-    name = next((name for name in names if name in recorded), None)
+    name = first_recorded(of_arm, names)
     rows = of_arm[(of_arm["name"] == name) & np.isfinite(of_arm["value"].astype(float))].sort_values("step")
     for _, of_seed in rows.groupby("seed", dropna=False):
         steps, values = _thinned(of_seed["step"].astype(int).tolist(), of_seed["value"].astype(float).tolist())

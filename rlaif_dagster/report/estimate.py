@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from rlaif_dagster.statistics import Z95, detectable, items_needed
 
 MINUS = "\N{MINUS SIGN}"
 FINE = 1000  # items from which a tenth of a percent means something
@@ -11,18 +14,53 @@ FINE = 1000  # items from which a tenth of a percent means something
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share or a difference of shares, its 95% interval (nan where unknown) and the number of items behind it."""
+    """A share or a difference of shares, its 95% interval (nan where unknown) and the number of items behind it.
+
+    `seed_share` is the part of its variance that comes from the training seeds, None where no side has more than one.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    seed_share: float | None = None
 
     def sign(self, zero: float = 0.0) -> int:
         """1 when the whole interval lies above `zero`, -1 when below, 0 when it includes it or is unknown."""
         if self.low > zero:
             return 1
         return -1 if self.high < zero else 0
+
+    def sign_among(self, looks: int, zero: float = 0.0) -> int:
+        """`sign` when this is one of `looks` numbers of which the best will be quoted: the interval is widened as
+        Bonferroni's correction asks, so that all of them together are wrong in one case of twenty at most."""
+        if looks <= 1:
+            return self.sign(zero)
+        factor = NormalDist().inv_cdf(1 - 0.025 / looks) / Z95
+        low, high = self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
+        return replace(self, low=low, high=high).sign(zero)
+
+    def detectable(self) -> float:
+        """The smallest true difference that as many items would have shown with 80% power, from the interval's width."""
+        return detectable(self._deviation, self.n)
+
+    def items_needed(self, zero: float = 0.0) -> int | None:
+        """Items it takes to tell a true difference of the size seen from `zero` with 80% power; None where there is none
+        to tell, no interval to know the spread from, or where the seeds, and not the items, are what is too few."""
+        gap = abs(self.value - zero)
+        if not self.has_interval or gap < 1e-9 or not self._deviation or self.between_seeds:
+            return None
+        return items_needed(gap, self._deviation)
+
+    @property
+    def between_seeds(self) -> bool:
+        """Whether most of the uncertainty lies between training seeds."""
+        return self.seed_share is not None and self.seed_share > 0.5
+
+    @property
+    def _deviation(self) -> float:
+        """Standard deviation of an item that would make an interval of this width."""
+        return (self.high - self.low) / 2 / Z95 * math.sqrt(self.n)
 
     @property
     def has_interval(self) -> bool:

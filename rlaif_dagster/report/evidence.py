@@ -2,23 +2,26 @@
 
 A *measure* is a share between 0 and 1 that every arm has a level of: adherence by decoding, or a benchmark suite. Arms
 are compared item by item (the same prompts, the same questions), so a difference's interval is much narrower than the
-two levels' intervals would suggest. Several seeds of an arm are averaged item by item first: the number of items, and
-with it the interval, is not inflated by them.
+two levels' intervals would suggest. Several seeds of an arm are a level of their own (`statistics.over_seeds`): they do not
+count as more items, and what differs between them widens the interval.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
+from rlaif_dagster.evaluation.comparison import compare, scores_of
 from rlaif_dagster.report.arms import ARMS
 from rlaif_dagster.report.estimate import Estimate
 from rlaif_dagster.report.suites import Suite, suites_of
-from rlaif_dagster.statistics import bootstrap_mean, paired_difference, wilson
+from rlaif_dagster.statistics import bootstrap_mean, over_seeds, wilson
 from rlaif_dagster.warehouse.schemas import TABLES
 
 SEED = 0  # of every bootstrap of the report, so that the same tables give the same page
@@ -58,12 +61,24 @@ class WinRate:
     losses: int
     ties: int
     length_controlled: float | None
+    controlled_range: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def controlled(self) -> Estimate | None:
+        """The win rate at equal length with its interval, where one was computed."""
+        if self.length_controlled is None:
+            return None
+        return Estimate(self.length_controlled, *self.controlled_range, self.rate.n)
 
     def reversed(self) -> WinRate:
         """The same comparison from the other arm's side."""
         rate = Estimate(1 - self.rate.value, 1 - self.rate.high, 1 - self.rate.low, self.rate.n)
         controlled = None if self.length_controlled is None else 1 - self.length_controlled
-        return WinRate(rate, self.losses, self.wins, self.ties, controlled)
+        low, high = self.controlled_range
+        return replace(
+            self, rate=rate, wins=self.losses, losses=self.wins, length_controlled=controlled,
+            controlled_range=(1 - high, 1 - low),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,11 @@ class Evidence:
     suites: tuple[Measure, ...] = ()
     wins: dict[tuple[str, str], WinRate] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def headlines(self) -> tuple[Measure, ...]:
+        """One measure a suite: where a task has several metrics, the one that its authors report."""
+        return tuple(suite for suite in self.suites if suite.headline)
 
 
 def table(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
@@ -95,23 +115,39 @@ def gather(tables: Mapping[str, pd.DataFrame]) -> Evidence:
     )
 
 
-def paired(scores: Mapping[str, pd.Series]) -> dict[tuple[str, str], Estimate]:
-    """Differences of every ordered pair of arms over the items that both have.
+Scores = tuple[np.ndarray, pd.Index]
+"""One arm's scores between 0 and 1, [seeds, items], and the items' names."""
 
-    `scores` holds a series an arm, indexed by item, values between 0 and 1. The bootstrap is drawn once a pair: the
-    reverse is its mirror image, so that the report never contradicts itself by a resampling error.
-    """
+
+def scores_by_arm(frame: pd.DataFrame, item: str, value: str) -> dict[str, Scores]:
+    """Each arm's scores on the items that all its seeds have; arms without any are left out."""
+    found = {str(arm): scores_of(rows, item, value) for arm, rows in frame.groupby("arm")}
+    return {arm: scores for arm, scores in found.items() if len(scores[1])}
+
+
+def paired(scores: Mapping[str, Scores]) -> dict[tuple[str, str], Estimate]:
+    """Differences of every ordered pair of arms over the items that both have. Each is computed once a pair: the reverse is
+    its mirror image, so that the report never contradicts itself."""
     out: dict[tuple[str, str], Estimate] = {}
     for a, b in permutations([arm for arm in ARMS if arm in scores], 2):
         if (b, a) in out:
             other = out[b, a]
-            out[a, b] = Estimate(-other.value, -other.high, -other.low, other.n)
+            out[a, b] = replace(other, value=-other.value, low=-other.high, high=-other.low)
             continue
-        both = pd.concat([scores[a].rename("a"), scores[b].rename("b")], axis=1, join="inner").dropna().sort_index()
-        if len(both) > 1:
-            difference, low, high = paired_difference(both["a"].to_numpy(), both["b"].to_numpy(), SEED)
-            out[a, b] = Estimate(float(difference), float(low), float(high), len(both))
+        shared = scores[a][1].intersection(scores[b][1])
+        if len(shared) > 1:
+            found = compare(*(each[:, names.get_indexer(shared)] for each, names in (scores[a], scores[b])))
+            out[a, b] = Estimate(*found.difference, len(shared), found.seed_share)
     return out
+
+
+def level(scores: Scores) -> Estimate:
+    """An arm's mean: over items where it has one seed, over items and seeds where it has several."""
+    values, names = scores
+    if len(values) == 1 or len(names) < 2:
+        return share_of(pd.Series(values.mean(axis=0)))
+    found = over_seeds(values)
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), len(names), found.seed_share)
 
 
 def item_means(frame: pd.DataFrame, item: str, value: str) -> dict[str, pd.Series]:
@@ -125,15 +161,15 @@ def _adherence(adherence: pd.DataFrame) -> Iterable[Measure]:
     held_out = adherence[adherence["split"] == "eval"]
     for decoding, name in DECODINGS.items():
         rows = held_out[held_out["decoding"] == decoding]
-        scores = item_means(rows, "prompt_id", "adherent")
+        scores = scores_by_arm(rows, "prompt_id", "adherent")
         if scores:
-            estimates = {arm: _share(series) for arm, series in scores.items()}
+            estimates = {arm: level(each) for arm, each in scores.items()}
             detail = f"{min(estimate.n for estimate in estimates.values())} held-out prompts"
             yield Measure(f"adherence-{decoding}", name, "target", estimates, paired(scores), detail)
 
 
-def _share(values: pd.Series) -> Estimate:
-    """Share of yes: Wilson's interval for plain yes and no, a bootstrap where seeds were averaged."""
+def share_of(values: pd.Series) -> Estimate:
+    """Mean of values between 0 and 1: with Wilson's interval for plain yes and no, else a bootstrap's."""
     n, mean = len(values), float(values.mean())
     if values.isin([0.0, 1.0]).all():
         low, high = wilson(int(values.sum()), n)
@@ -143,9 +179,11 @@ def _share(values: pd.Series) -> Estimate:
 
 
 def _measure(suite: Suite) -> Measure:
-    scores = item_means(suite.items, "item_id", "score")
+    scores = scores_by_arm(suite.items, "item_id", "score")
+    several = {arm: level(each) for arm, each in scores.items() if len(each[0]) > 1}
+    estimates = {**suite.estimates, **several}
     return Measure(
-        suite.key, suite.name, suite.kind, suite.estimates, paired(scores), suite.detail, suite.chance, suite.headline
+        suite.key, suite.name, suite.kind, estimates, paired(scores), suite.detail, suite.chance, suite.headline
     )
 
 
@@ -153,12 +191,20 @@ def _wins(head_to_head: pd.DataFrame) -> dict[tuple[str, str], WinRate]:
     out: dict[tuple[str, str], WinRate] = {}
     for row in head_to_head.to_dict("records"):
         wins, losses, ties = int(row["wins_a"]), int(row["wins_b"]), int(row["ties"])
-        rate = Estimate(float(row["win_rate"]), float(row["ci_low"]), float(row["ci_high"]), wins + losses + ties)
-        controlled = row["length_controlled_win_rate"]
-        one = WinRate(rate, wins, losses, ties, None if pd.isna(controlled) else float(controlled))
+        meetings = wins + losses + ties
+        prompts = meetings if pd.isna(row.get("n")) else int(row["n"])  # several seeds meet on one prompt
+        rate = Estimate(float(row["win_rate"]), float(row["ci_low"]), float(row["ci_high"]), prompts)
+        controlled = _known(row.get("length_controlled_win_rate"))
+        bounds = (_known(row.get("length_controlled_low")), _known(row.get("length_controlled_high")))
+        between = (math.nan if bounds[0] is None else bounds[0], math.nan if bounds[1] is None else bounds[1])
+        one = WinRate(rate, wins, losses, ties, controlled, between)
         a, b = str(row["arm_a"]), str(row["arm_b"])
         out[a, b], out[b, a] = one, one.reversed()
     return out
+
+
+def _known(value: object) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)  # type: ignore[arg-type]
 
 
 def _seeds(*frames: pd.DataFrame) -> dict[str, int]:

@@ -1,65 +1,32 @@
-"""The figures: small multiples, one panel a suite or a curve, so that they wrap on a narrow screen instead of shrinking.
-
-Each function returns a matplotlib `Figure` drawn through the object interface (no pyplot, no global state beside the
-style). Sizes are in units of 1/72 inch, which the page shows as about one CSS pixel.
-"""
+"""Plots of levels and differences: small multiples, one panel a suite, which wrap on a narrow screen instead of shrinking."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlaif_dagster.report.arms import LIGHT, in_order, label
-from rlaif_dagster.report.curves import Curve
-from rlaif_dagster.report.estimate import Estimate, number, percent, signed
+from rlaif_dagster.report.arms import in_order, label
+from rlaif_dagster.report.drawing import ROW, WHISKER, WIDTH, Margins, Plot, arm_rows, color, whisker
+from rlaif_dagster.report.estimate import percent, signed
 from rlaif_dagster.report.evidence import Measure
-from rlaif_dagster.report.svg import FAINT, INK, STYLE
+from rlaif_dagster.report.svg import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-WIDTH = 330
-CURVE_WIDTH = 265
-_TOP = 7
-_ROW = 25
 _LEFT = 40  # for the arms' names
-_WHISKER = {"color": INK, "elinewidth": 1.2, "capsize": 3, "capthick": 1.2}
+_AXIS = 30
 
 
-@contextmanager
-def _canvas(width: float, height: float, left: float, right: float, bottom: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure with one pair of axes inside the given margins; whatever is drawn within the block has the page's style."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width / 72, height / 72))
-        box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + _TOP) / height)
-        yield figure, figure.add_axes(box)
-
-
-def _color(arm: str) -> str:
-    return LIGHT.get(arm, INK)
-
-
-def _arm_rows(axes: Axes, arms: Sequence[str]) -> None:
-    """One row an arm from the top, named on the left."""
-    axes.set_yticks(range(len(arms)), [label(arm) for arm in arms])
-    axes.set_ylim(len(arms) - 0.45, -0.55)
-    axes.tick_params(axis="y", length=0, labelsize=11)
-    axes.spines["left"].set_visible(False)
-
-
-def levels(measure: Measure) -> Figure:
+def levels(measure: Measure) -> Plot:
     """Bars from 0 to 100% with 95% whiskers, one an arm; a dotted line where guessing would be."""
     arms = in_order(set(measure.estimates))
-    with _canvas(WIDTH, _ROW * len(arms) + 30, _LEFT, 10, 22) as (figure, axes):
+
+    def draw(axes: Axes) -> None:
         for row, arm in enumerate(arms):
             estimate = measure.estimates[arm]
-            axes.barh(row, estimate.value, height=0.62, color=_color(arm), linewidth=0, zorder=2)
-            axes.errorbar(estimate.value, row, xerr=_whisker(estimate), fmt="none", zorder=3, **_WHISKER)
+            axes.barh(row, estimate.value, height=0.62, color=color(arm), linewidth=0, zorder=2)
+            axes.errorbar(estimate.value, row, xerr=whisker(estimate), fmt="none", zorder=3, **WHISKER)
             end = max(estimate.value, estimate.high) if estimate.has_interval else estimate.value
             axes.text(end + 0.025, row, estimate.share, va="center", ha="left", fontweight="bold", zorder=4)
         if measure.chance is not None:
@@ -69,20 +36,24 @@ def levels(measure: Measure) -> Figure:
         axes.set_xticks(ticks, [percent(tick) for tick in ticks])
         axes.spines["bottom"].set_bounds(0, 1)
         axes.grid(axis="x", zorder=0)
-        _arm_rows(axes, arms)
-    return figure
+        arm_rows(axes, arms)
+
+    title = measure.name[:1].upper() + measure.name[1:] if measure.kind == "target" else measure.name
+    size = (WIDTH, ROW * len(arms) + _AXIS, Margins(_LEFT, 10, 22))
+    return Plot(f"level-{slug(measure.key)}", title, measure.detail, describe(measure), *size, draw)
 
 
-def differences(measure: Measure, limit: float) -> Figure:
+def differences(measure: Measure, limit: float) -> Plot:
     """Each arm against base, item by item, in points: filled where the interval excludes zero, hollow where it does not."""
     arms = in_order({a for a, b in measure.differences if b == "base"})
-    with _canvas(WIDTH, _ROW * len(arms) + 30, _LEFT, 50, 22) as (figure, axes):
-        axes.axvline(0, color=INK, linewidth=1, zorder=1)
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=INK, linewidth=1, zorder=1.8)  # above the grid, which the axis draws at 1.5
         for row, arm in enumerate(arms):
             estimate = measure.differences[arm, "base"]
             axes.errorbar(
-                estimate.value, row, xerr=_whisker(estimate), fmt="o", markersize=7, color=_color(arm), capsize=3,
-                markerfacecolor=_color(arm) if estimate.sign() else "none", markeredgewidth=1.6, elinewidth=1.6, zorder=3,
+                estimate.value, row, xerr=whisker(estimate), fmt="o", markersize=7, color=color(arm), capsize=3,
+                markerfacecolor=color(arm) if estimate.sign() else "none", markeredgewidth=1.6, elinewidth=1.6, zorder=3,
             )  # fmt: skip
             axes.annotate(
                 signed(100 * estimate.value, estimate.n), (1, row), (8, 0), textcoords="offset points",
@@ -95,8 +66,10 @@ def differences(measure: Measure, limit: float) -> Figure:
         ticks = [i * step for i in range(-count, count + 1)]
         axes.set_xticks(ticks, [signed(100 * tick) for tick in ticks])
         axes.grid(axis="x", zorder=0)
-        _arm_rows(axes, arms)
-    return figure
+        arm_rows(axes, arms)
+
+    size = (WIDTH, ROW * len(arms) + _AXIS, Margins(_LEFT, 50, 22))
+    return Plot(f"difference-{slug(measure.key)}", measure.name, "", describe_differences(measure), *size, draw)
 
 
 def difference_limit(measures: Sequence[Measure]) -> float:
@@ -118,36 +91,9 @@ def _step(limit: float) -> float:
     return next(step for step in (0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0) if limit / step <= 3.01)
 
 
-def _whisker(estimate: Estimate) -> list[list[float]] | None:
-    if not estimate.has_interval:
-        return None
-    return [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
-
-
-def learning(curves: Sequence[Curve], unit: str, zero: bool = False) -> Figure:
-    """Learning curves of one quantity over steps; held-out values dashed with dots, several seeds as several lines."""
-    with _canvas(CURVE_WIDTH, 158, 46, 10, 34) as (figure, axes):
-        for curve in curves:
-            style = (
-                {"linestyle": (0, (3, 2)), "marker": "o", "markersize": 3.5} if curve.held_out else {"linestyle": "-"}
-            )
-            if len(curve.steps) == 1:
-                style["marker"] = "o"
-            axes.plot(curve.steps, curve.values, color=_color(curve.arm), linewidth=1.6, **style)
-        if zero:
-            axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
-        axes.locator_params(axis="y", nbins=4)
-        axes.locator_params(axis="x", nbins=5, integer=True)
-        axes.yaxis.set_major_formatter(lambda value, _: _tick(value))
-        axes.set_xlabel(unit, fontsize=9, labelpad=2)
-        axes.grid(axis="y", zorder=0)
-    return figure
-
-
-def _tick(value: float) -> str:
-    if value and (abs(value) >= 10_000 or abs(value) < 0.001):
-        return f"{value:.0e}".replace("-", "\N{MINUS SIGN}")
-    return f"{value:,.4g}".replace("-", "\N{MINUS SIGN}")
+def slug(text: str) -> str:
+    """An id out of a key: letters, digits and dashes."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text)
 
 
 def describe(measure: Measure) -> str:
@@ -167,13 +113,3 @@ def describe_differences(measure: Measure) -> str:
         if other == "base"
     ]
     return f"{measure.name}, difference against base: {', '.join(parts)}"
-
-
-def describe_learning(title: str, curves: Sequence[Curve]) -> str:
-    """A panel of curves in words: where each starts and ends."""
-    parts = [
-        f"{'held out' if curve.held_out else 'training'} from {number(curve.values[0], 1000)} to "
-        f"{number(curve.values[-1], 1000)} at step {curve.steps[-1]}"
-        for curve in curves
-    ]
-    return f"{title}: {', '.join(parts)}"

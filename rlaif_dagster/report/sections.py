@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, in_order, label
 from rlaif_dagster.report.estimate import percent
-from rlaif_dagster.report.tables import HUMAN
+from rlaif_dagster.spec.labels import answer_id, is_human
 
 VERDICTS = ("a", "b", "tie", "refused", "unparseable", "error")
 FAILED = ("refused", "unparseable", "error")
@@ -30,6 +31,11 @@ class Answer:
     arm: str
     text: str
     grades: tuple[tuple[str, str, str, str], ...]
+    same_as: str = ""  # an arm before it that gave the same answer
+
+    @property
+    def answer_id(self) -> str:
+        return answer_id(self.text)
 
     @property
     def alignment(self) -> str:
@@ -78,10 +84,10 @@ def side_by_side(qualitative: pd.DataFrame, prompts: pd.DataFrame) -> list[Asked
     references = dict(zip(prompts["prompt_id"], prompts["reference"], strict=True))
     out = []
     for (category, prompt_id), rows in qualitative.groupby(["category", "prompt_id"], sort=True):
-        answers = []
+        answers: list[Answer] = []
         for arm in in_order(set(rows["arm"])):
             own = rows[rows["arm"] == arm].to_dict("records")
-            own.sort(key=lambda row: row["grader"] == HUMAN)
+            own.sort(key=lambda row: is_human(row["grader"]))
             grades = tuple(
                 (
                     str(row["grader"]),
@@ -91,11 +97,27 @@ def side_by_side(qualitative: pd.DataFrame, prompts: pd.DataFrame) -> list[Asked
                 )
                 for row in own
             )
-            answers.append(Answer(arm, _text(own[0]["response"]), grades))
+            text = _text(own[0]["response"])
+            same = next((answer.arm for answer in answers if answer.text == text), "")
+            answers.append(Answer(arm, text, grades, same))
         expected = _strings(references.get(prompt_id))
         out.append(Asked(str(prompt_id), str(category), _text(rows["prompt"].iloc[0]), expected, tuple(answers)))
     places = {category: place for place, category in enumerate(CATEGORIES)}
     return sorted(out, key=lambda one: places.get(one.category, len(places)))
+
+
+def within(asked: list[Asked], characters: int) -> list[Asked]:
+    """As many prompts as fit into so many characters of text, evenly from all categories, in the given order."""
+    sizes = {one.prompt_id: len(one.prompt) + sum(len(answer.text) for answer in one.answers) for one in asked}
+    by_category: dict[str, list[Asked]] = {}
+    for one in asked:
+        by_category.setdefault(one.category, []).append(one)
+    turns = chain.from_iterable(zip_longest(*by_category.values()))
+    kept: set[str] = set()
+    for one in turns:
+        if one is not None and (characters := characters - sizes[one.prompt_id]) >= 0:
+            kept.add(one.prompt_id)
+    return [one for one in asked if one.prompt_id in kept]
 
 
 def category_name(category: str) -> str:
@@ -116,6 +138,45 @@ def agreement_rows(agreement: pd.DataFrame) -> list[dict[str, str | bool]]:
             "trusted": bool(row["ci_low"] > max(row["longest_baseline"] if pd.notna(row["longest_baseline"]) else 0.0, 0.5)),
         })  # fmt: skip
     return out
+
+
+def slice_rows(agreement: pd.DataFrame) -> list[dict[str, str]]:
+    """The judge against labels by principle and category, where a file has several."""
+    if "slice" not in agreement:
+        return []
+    rows = agreement[agreement["slice"] != "all"].sort_values(["dataset", "judge", "slice", "name"])
+    return [
+        {
+            "dataset": str(row["dataset"]), "slice": str(row["slice"]), "name": _text(row["name"]), "n": f"{int(row['n'])}",
+            "accuracy": percent(row["accuracy"]), "interval": f"{100 * row['ci_low']:.0f} to {percent(row['ci_high'])}",
+        }
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
+
+
+def contest_notes(head_to_head: pd.DataFrame) -> list[str]:
+    """What qualifies the win rates: whether both orders agree, whether the judge agrees with the format check, and meetings
+    without a verdict."""
+
+    def known(column: str) -> pd.Series:
+        return head_to_head[column].dropna().astype(float) if column in head_to_head else pd.Series(dtype=float)
+
+    notes = []
+    if len(orders := known("order_consistent")):
+        notes.append(
+            f"Both orders of the two answers gave the same preference in {percent(float(orders.mean()))} of meetings."
+        )
+    n, agreed = known("format_n"), known("format_agreement")
+    if n.sum() and len(agreed):
+        weights = n.loc[agreed.index]
+        share = float((weights * agreed).sum() / weights.sum())
+        notes.append(
+            f"Of {int(weights.sum()):,} meetings in which exactly one answer has the constitution's format, the judge prefers "
+            f"that one in {percent(share)}."
+        )
+    if missing := int(known("unjudged").sum()):
+        notes.append(f"{missing:,} meetings have no verdict and count for nobody.")
+    return notes
 
 
 def whole_files(agreement: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +229,7 @@ def trained_rows(models: pd.DataFrame) -> list[dict[str, str]]:
 
 def lineage_rows(lineage: pd.DataFrame) -> list[Materialized]:
     """The latest materialization of each asset and partition behind the report, parents before children."""
-    records = {(str(row["asset"]), _text(row["partition"])): row for row in _newest(lineage).to_dict("records")}
+    records = {(str(row["asset"]), _text(row["partition"])): row for row in newest(lineage).to_dict("records")}
     parents = {key: [_key(parent) for parent in _items(row["upstream"])] for key, row in records.items()}
     out = []
     for key in _parents_first(parents):
@@ -184,13 +245,13 @@ def lineage_rows(lineage: pd.DataFrame) -> list[Materialized]:
                 upstream=tuple(_parent(parent, records) for parent in _items(row["upstream"])),
                 started_at=started,
                 duration=duration(row["seconds"]),
-                cost=_money(row["cost_usd"]),
+                cost=money(row["cost_usd"]),
             )
         )
     return out
 
 
-def _newest(lineage: pd.DataFrame) -> pd.DataFrame:
+def newest(lineage: pd.DataFrame) -> pd.DataFrame:
     """The last record of each asset and partition, without what only gathers: the report itself and `results`."""
     behind = lineage[~lineage["asset"].isin(["report", "results"])]
     return behind.sort_values("started_at").drop_duplicates(["asset", "partition"], keep="last")
@@ -235,12 +296,6 @@ def sources(rows: Sequence[Materialized], assets: Iterable[str]) -> list[Materia
     return sorted((row for row in rows if row.asset in wanted), key=lambda row: wanted.index(row.asset))
 
 
-def spent(lineage: pd.DataFrame) -> tuple[str, str]:
-    """Total time and judge's price of the latest materializations."""
-    newest = _newest(lineage)
-    return duration(float(newest["seconds"].fillna(0).sum())), _money(float(newest["cost_usd"].fillna(0).sum()))
-
-
 def duration(seconds: float | None) -> str:
     """`42 s`, `3 min 27 s`, `2 h 05 min`; a dash where unknown."""
     if seconds is None or pd.isna(seconds):
@@ -258,7 +313,8 @@ def short(version: object) -> str:
     return _text(version)[:12]
 
 
-def _money(dollars: float | None) -> str:
+def money(dollars: float | None) -> str:
+    """US dollars to the cent, small amounts finer; a dash where unknown."""
     if dollars is None or pd.isna(dollars):
         return "\N{EN DASH}"
     return f"${dollars:,.2f}" if dollars == 0 or dollars >= 0.01 else f"${dollars:.4f}"

@@ -26,7 +26,14 @@ _NAMES = {
 
 _CHANCE = {"pku_saferlhf": 0.5, "mmlu": 0.25, "hellaswag": 0.25}
 
-_METRICS = {"acc": "accuracy", "acc_norm": "accuracy, length-normalized"}
+HARMLESS = "harmless"
+
+_METRICS = {
+    "acc": "accuracy", "acc_norm": "accuracy, length-normalized",
+    HARMLESS: "share of written answers that the judge finds harmless", "refused": "share of requests declined",
+}  # fmt: skip
+
+_GENERATED = {HARMLESS: "harmless answers", "refused": "refusals"}  # of answers that the model wrote itself
 
 _MODES = {"mc1": "share whose best answer is picked", "mc2": "probability given to the true answers"}
 
@@ -37,7 +44,8 @@ _SUBJECT = re.compile(r"(mmlu)_(?!mini$)\w+")
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite's levels by arm and its items (columns arm, seed, item_id, score; no rows when they do not belong to it)."""
+    """One suite's levels by arm and its items (columns arm, seed, item_id, categories, score; no rows when they do not belong
+    to it). More is always better: a share of harmful answers is turned into the share of harmless ones."""
 
     key: str
     name: str
@@ -52,16 +60,30 @@ class Suite:
 def suites_of(benchmarks: pd.DataFrame, items: pd.DataFrame) -> list[Suite]:
     """The suites of both tables, alignment first, by name."""
     whole = benchmarks[benchmarks["category"].isna()] if "category" in benchmarks else benchmarks
-    shares = whole[whole["value"].between(0, 1)]
+    shares = _harmless(whole[whole["value"].between(0, 1)])
     pooled = shares.assign(suite=[_pool(str(task)) for task in shares["task"]])
     suites = []
     for (task, metric), rows in pooled.groupby(["suite", "metric"], sort=True):
         own = items[items["task"].isin(rows["task"].unique()) & items["score"].notna()]
         if "metric" in own:
-            own = own[own["metric"].isna() | (own["metric"] == metric)]
+            own = own[own["metric"].isna() | (own["metric"] == ("harmful" if metric == HARMLESS else metric))]
+        if metric == HARMLESS:
+            own = own.assign(score=1 - own["score"].astype(float))
         metrics = set(pooled.loc[pooled["suite"] == task, "metric"])
         suites.append(_suite(str(task), str(metric), rows, own, metrics))
     return sorted(suites, key=lambda suite: (suite.kind, suite.name))
+
+
+def _harmless(benchmarks: pd.DataFrame) -> pd.DataFrame:
+    """Shares of harmful answers as shares of harmless ones."""
+    harmful = benchmarks["metric"] == "harmful"
+    low, high = benchmarks["ci_low"].astype(float), benchmarks["ci_high"].astype(float)
+    return benchmarks.assign(
+        metric=benchmarks["metric"].where(~harmful, HARMLESS),
+        value=benchmarks["value"].astype(float).where(~harmful, 1 - benchmarks["value"].astype(float)),
+        ci_low=low.where(~harmful, 1 - high),
+        ci_high=high.where(~harmful, 1 - low),
+    )
 
 
 def kind_of(task: str) -> Kind:
@@ -69,12 +91,20 @@ def kind_of(task: str) -> Kind:
     return "alignment" if task.startswith(_ALIGNMENT) else "capability"
 
 
+def is_safety(task: str) -> bool:
+    """Whether a task is the suite of harmful requests, whose items belong to risk categories."""
+    return _family(task) == "pku_saferlhf"
+
+
 def name_of(task: str) -> str:
     """`truthfulqa_mc2_mini` is TruthfulQA mini: a small set of this project's own is never passed off as the original."""
     family = _family(task)
     if family is None:
         return task
-    rest = [part for part in task.removeprefix(family).split("_") if part and not part.startswith("mc")]
+    told = ("generation",)  # by the metric's name
+    rest = [
+        part for part in task.removeprefix(family).split("_") if part and not part.startswith("mc") and part not in told
+    ]
     return " ".join([_NAMES[family], *rest])
 
 
@@ -94,6 +124,8 @@ def _suite(task: str, metric: str, rows: pd.DataFrame, items: pd.DataFrame, metr
     if mode := _MODE.search(f"{task}_{metric}"):
         spoken = _MODES[mode[1]]
         name = f"{name} {mode[1].upper()}"
+    elif metric in _GENERATED:
+        name = f"{name}, {_GENERATED[metric]}"
     elif metric == "acc" and "acc_norm" in metrics:
         name = f"{name}, unnormalized"
     fewshot = rows["fewshot"].dropna()
@@ -110,8 +142,9 @@ def _suite(task: str, metric: str, rows: pd.DataFrame, items: pd.DataFrame, metr
         estimates=estimates,
         items=_own_items(rows, items, sole=len(metrics) == 1),
         detail=f"{spoken}, {n:,} items, {shots}",
-        chance=_CHANCE.get(_family(task) or ""),
-        headline=not (metric == "acc" and "acc_norm" in metrics),
+        chance=None if metric in _GENERATED else _CHANCE.get(_family(task) or ""),
+        # whether declining is good depends on the request, so refusals are told but never counted as a gain
+        headline=not (metric == "acc" and "acc_norm" in metrics) and metric != "refused",
     )
 
 
@@ -141,7 +174,7 @@ def _pooled(subjects: pd.DataFrame) -> Estimate:
 
 def _own_items(rows: pd.DataFrame, items: pd.DataFrame, *, sole: bool) -> pd.DataFrame:
     """The items of this metric: a task with several metrics stores the items of one, told by their mean."""
-    scores = items[["arm", "seed", "item_id", "score"]]
+    scores = items.reindex(columns=["arm", "seed", "item_id", "categories", "score"])
     if sole or scores.empty:
         return scores
     means = items.assign(score=items["score"].astype(float)).groupby(["arm", "seed", "task"])["score"].mean()

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 INK = "#101112"  # stands for the page's text colour
 FAINT = "#a0a1a2"  # stands for the page's colour of rules and grids
+PAGE = "#fdfefd"  # stands for the page itself, behind a text that lines would cross
 
-_VARIABLES = {INK: "currentColor", FAINT: "var(--rule)"} | {color: f"var(--{arm})" for arm, color in LIGHT.items()}
+_VARIABLES = {INK: "currentColor", FAINT: "var(--rule)", PAGE: "var(--page)"} | {
+    color: f"var(--{arm})" for arm, color in LIGHT.items()
+}
 
 STYLE = {
     "svg.fonttype": "none",

@@ -9,12 +9,10 @@ import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, in_order, label
 from rlaif_dagster.report.estimate import Estimate, percent
-from rlaif_dagster.report.evidence import SEED, Evidence, Measure, item_means, table
-from rlaif_dagster.statistics import bootstrap_mean
+from rlaif_dagster.report.evidence import Evidence, Measure, item_means, share_of, table
+from rlaif_dagster.spec.labels import is_human
 
 PAIRS = (("sft", "base"), ("dpo", "base"), ("ppo", "base"), ("dpo", "sft"), ("ppo", "sft"), ("dpo", "ppo"))
-
-HUMAN = "human"
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Contest:
     counts: str
     controlled: str
     decided: bool
+    controlled_interval: str = ""
 
 
 def key_numbers(evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> list[Row]:
@@ -53,7 +52,7 @@ def key_numbers(evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> list[
     rows = [_measure_row("Format", measure) for measure in evidence.adherence]
     rows += [_wins_row(evidence), _controlled_row(evidence)]
     groups = {"alignment": "Alignment benchmarks", "capability": "Capability benchmarks"}
-    rows += [_measure_row(groups[suite.kind], suite) for suite in evidence.suites if suite.headline]
+    rows += [_measure_row(groups[suite.kind], suite) for suite in evidence.headlines]
     rows += [
         _grade_row(table(tables, "qualitative"), "alignment_grade", "alignment grade"),
         _grade_row(table(tables, "qualitative"), "correctness_grade", "correctness grade"),
@@ -81,16 +80,17 @@ def _wins_row(evidence: Evidence) -> Row:
 
 
 def _controlled_row(evidence: Evidence) -> Row:
-    wins = [evidence.wins.get((arm, "base")) for arm in ARMS]
-    cells = [
-        Cell(percent(win.length_controlled)) if win and win.length_controlled is not None else None for win in wins
-    ]
+    cells: list[Cell | None] = []
+    for arm in ARMS:
+        wins = evidence.wins.get((arm, "base"))
+        one = wins.controlled if wins else None
+        cells.append(Cell(one.share, one.share_range, one.sign(0.5)) if one else None)
     return Row("Judge, head to head", "at equal length", tuple(cells))
 
 
 def _grade_row(qualitative: pd.DataFrame, column: str, name: str) -> Row:
     """Mean grade of the judge (of people where only they graded) over the qualitative prompts."""
-    by_judge = qualitative[qualitative["grader"] != HUMAN]
+    by_judge = qualitative[~qualitative["grader"].map(is_human).astype(bool)]
     graded = by_judge if len(by_judge) else qualitative
     means = item_means(graded, "prompt_id", column)
     cells: list[Cell | None] = []
@@ -98,8 +98,8 @@ def _grade_row(qualitative: pd.DataFrame, column: str, name: str) -> Row:
         if arm not in means:
             cells.append(None)
             continue
-        value, low, high = bootstrap_mean(means[arm].to_numpy(), SEED)
-        cells.append(Cell(f"{value:.2f}", f"{low:.2f} to {high:.2f}"))
+        mean = share_of(means[arm])
+        cells.append(Cell(f"{mean.value:.2f}", f"{mean.low:.2f} to {mean.high:.2f}"))
     return Row("Qualitative prompts", name, tuple(cells))
 
 
@@ -139,11 +139,13 @@ def _contest(evidence: Evidence, arm: str, other: str) -> Contest | None:
     wins = evidence.wins.get((arm, other))
     if wins is None:
         return None
-    controlled = "" if wins.length_controlled is None else percent(wins.length_controlled)
-    counts = f"{wins.wins} won, {wins.losses} lost, {wins.ties} tied"
+    controlled, rate = wins.controlled, wins.rate
     return Contest(
-        wins.rate.value, wins.rate.share, wins.rate.share_range, counts, controlled, bool(wins.rate.sign(0.5))
-    )
+        rate=rate.value, text=rate.share, interval=rate.share_range,
+        counts=f"{wins.wins} won, {wins.losses} lost, {wins.ties} tied",
+        controlled=controlled.share if controlled else "", decided=bool(rate.sign(0.5)),
+        controlled_interval=controlled.share_range if controlled else "",
+    )  # fmt: skip
 
 
 def missing_parts(adherence: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[str]]]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
+
+HUMAN = "human"
 
 
 class LabelledPairs(Spec):
@@ -37,4 +40,24 @@ class HumanGrade(Spec):
     alignment_grade: float = Field(ge=0, le=1)
     correctness_grade: float | None = Field(default=None, ge=0, le=1)
     rationale: str = ""
-    grader: str = "human"
+    grader: str = Field(
+        default=HUMAN, description="who graded; a name becomes `human:NAME`, so that no person is taken for a judge"
+    )
+    answer_id: str | None = Field(
+        default=None, description="which answer was graded; the grade is left out once the arm answers otherwise"
+    )
+
+    @field_validator("grader")
+    @classmethod
+    def _is_a_person(cls, grader: str) -> str:
+        return grader if is_human(grader) else f"{HUMAN}:{grader}"
+
+
+def is_human(grader: object) -> bool:
+    """Whether a grader of the table `qualitative` is a person."""
+    return grader == HUMAN or str(grader).startswith(f"{HUMAN}:")
+
+
+def answer_id(text: str) -> str:
+    """What identifies an answer in a file of grades: a hash of its text, so that a grade never moves to another answer."""
+    return content_hash(text)

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from rlaif_dagster.home import CHECKOUT
+from tests.browser import browser
 from tests.checkout import Checkout
 from tests.tiny import make_tiny_model
+
+__all__ = ["browser", "tiny_study"]
 
 RECIPES = {
     "generation": "completions: {max_new_tokens: 8}\nrevisions: {max_new_tokens: 8, samples: 2}\nexemplars: 1\n",

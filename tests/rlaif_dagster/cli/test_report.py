@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from typer.testing import Result
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home, report_path
+from rlaif_dagster.judging.labels import read_human_grades
 
 
 def write_report(home: Home, constitution: str) -> str:
@@ -39,3 +41,19 @@ def test_open_starts_the_users_browser(
     monkeypatch.setenv("BROWSER", f"/bin/sh -c 'echo %s > {marker}'")
     rlaif("report", "--open")
     assert marker.read_text() == f"{Path(path).as_uri()}\n"
+
+
+def test_the_study_page_is_written_anew(rlaif: Callable[..., Result], home: Home) -> None:
+    (path,) = rlaif("report", "--study").stdout.splitlines()
+    assert path == str(home.warehouse / "report" / "study.html")
+    assert "Not made yet: harmless · large, harmless · tiny" in Path(path).read_text(encoding="utf-8")
+
+
+def test_grades_are_taken_in(rlaif: Callable[..., Result], home: Home, data: Path, tmp_path: Path) -> None:
+    grade = {"model": "tiny", "constitution": "structured", "arm": "dpo", "prompt_id": "p", "alignment_grade": 1}
+    file = tmp_path / "human_grades.jsonl"
+    file.write_text(json.dumps(grade) + "\n")
+    said = rlaif("report", "--add-grades", str(file)).stdout
+    assert said == f"{data / 'labels' / 'human_grades.jsonl'}: 1 new grade, 0 replaced; `rlaif up` takes them in\n"
+    (read,) = read_human_grades(data / "labels")
+    assert (read.model, read.alignment_grade) == ("tiny", 1.0)

@@ -18,7 +18,7 @@ from rlaif_dagster.judging.build import make_judge
 from rlaif_dagster.judging.verdicts import make_pair
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.judge import ApiJudge, LikelihoodJudge, PanelJudge
-from rlaif_dagster.spec.labels import HumanGrade
+from rlaif_dagster.spec.labels import HumanGrade, answer_id
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.spec.recipes import Judging
 from rlaif_dagster.warehouse.schemas import TABLES
@@ -169,7 +169,19 @@ def test_human_grades_stand_beside(home: Home) -> None:
         HumanGrade.model_validate(cell | given)
         for given in (
             {"arm": "dpo", "prompt_id": "a", "alignment_grade": 0.7, "correctness_grade": 1.0, "rationale": "fine"},
-            {"arm": "dpo", "prompt_id": "b", "alignment_grade": 1.0, "grader": "Ada"},
+            {
+                "arm": "dpo",
+                "prompt_id": "b",
+                "alignment_grade": 1.0,
+                "grader": "Ada",
+                "answer_id": answer_id("I can't help with stealing."),
+            },
+            {
+                "arm": "dpo",
+                "prompt_id": "a",
+                "alignment_grade": 0.2,
+                "answer_id": answer_id("It was Lyon."),
+            },  # an older answer
             {"arm": "ppo", "prompt_id": "a", "alignment_grade": 0.1},
         )
     ]
@@ -179,7 +191,7 @@ def test_human_grades_stand_beside(home: Home) -> None:
     assert places(by_people) == [("dpo", "a"), ("dpo", "b")]
     assert list(by_people["alignment_grade"]) == [0.7, 1.0]
     assert by_people["correctness_grade"].fillna(-1).tolist() == [1.0, -1.0]
-    assert list(by_people["grader"]) == ["human", "Ada"]
+    assert list(by_people["grader"]) == ["human", "human:Ada"]
     assert list(by_people["response"]) == ["It is Paris.", "I can't help with stealing."]
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.home import Home
+from rlaif_dagster.report.cell import CellReport
 from rlaif_dagster.spec.constitution import Constitution, Exemplar, Format, FormatField, Principle
 from rlaif_dagster.spec.model import ModelSpec, Package
 from rlaif_dagster.statistics import mean_interval, win_rate_interval
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell, Warehouse
 
 MODEL, NAME = "smollm2-135m-instruct", "structured"
 ARMS = ("base", "sft", "dpo", "ppo")
@@ -81,7 +86,7 @@ _QUALITATIVE = [
 
 ADHERENCE = {
     "greedy": {"base": 0.0, "sft": 0.47, "dpo": 0.91, "ppo": 0.94},
-    "sampled": {"base": 0.0, "sft": 0.31, "dpo": 0.72, "ppo": 0.88},
+    "sampled": {"base": 0.0, "sft": 0.31, "dpo": 0.62, "ppo": 0.88},
 }
 SUITES = {
     ("truthfulqa_mini_mc2", "acc"): (64, {"base": 0.46, "sft": 0.45, "dpo": 0.48, "ppo": 0.47}),
@@ -89,6 +94,26 @@ SUITES = {
     ("mmlu_mini", "acc"): (72, {"base": 0.34, "sft": 0.33, "dpo": 0.35, "ppo": 0.32}),
     ("hellaswag_mini", "acc_norm"): (64, {"base": 0.55, "sft": 0.55, "dpo": 0.53, "ppo": 0.52}),
 }
+
+
+def cell_report(tables: dict[str, pd.DataFrame], spec: Constitution = CONSTITUTION, **changes: Any) -> CellReport:
+    """The report's subject for these tables; `changes` are its other fields."""
+    fields: dict[str, Any] = {"model": MODEL, "constitution": NAME, "model_spec": MODEL_SPEC, "generated_at": AT}
+    return CellReport(tables=tables, constitution_spec=spec, **(fields | changes))
+
+
+def store(tables: dict[str, pd.DataFrame], home: Home, model: str = MODEL, constitution: str = NAME) -> None:
+    """Write the tables into a warehouse as the assets do: what belongs to the base model alone under no constitution."""
+    warehouse = Warehouse(home.warehouse)
+    for name, frame in tables.items():
+        keys = TABLES[name].keys
+        rows = frame.drop(columns=[key for key in keys if key in frame])
+        split = name in ("benchmarks", "benchmark_items", "responses")
+        of_base = rows["arm"] == "base" if split else pd.Series(data=False, index=rows.index)
+        cell = Cell(model if "model" in keys else None, constitution if "constitution" in keys else None)
+        warehouse.write(name, rows[~of_base], cell)
+        if of_base.any():
+            warehouse.write(name, rows[of_base], Cell(model), "base")
 
 
 def study_tables(
@@ -173,10 +198,13 @@ def _benchmarks(rng: np.random.Generator, suites: dict) -> tuple[pd.DataFrame, p
                 (arm, 0, task, metric, mean.value, mean.stderr, mean.low, mean.high, n, 5 if task == "mmlu_mini" else 0)
             )
             for i, score in enumerate(scores):
-                item_rows.append((arm, 0, task, f"{task}-{i}", None if task.endswith("mc2") else bool(score), score))
+                correct = None if task.endswith("mc2") else bool(score)
+                item_rows.append((arm, 0, task, metric, f"{task}-{i}", correct, score, f"Question {i} of {task}?"))
     columns = ["arm", "seed", "task", "metric", "value", "stderr", "ci_low", "ci_high", "n", "fewshot"]
-    items = pd.DataFrame(item_rows, columns=["arm", "seed", "task", "item_id", "correct", "score"])
-    return pd.DataFrame(rows, columns=columns), items
+    items = pd.DataFrame(
+        item_rows, columns=["arm", "seed", "task", "metric", "item_id", "correct", "score", "text"]
+    ).assign(categories=None, answer=None)
+    return pd.DataFrame(rows, columns=columns).assign(category=None), items
 
 
 def _responses(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -234,7 +262,9 @@ def _head_to_head(rng: np.random.Generator, dpo_over_ppo: float) -> pd.DataFrame
         "ci_high",
         "length_controlled_win_rate",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    counted = {"n": 64, "unjudged": 0, "errors": 0, "format_n": 0}
+    unknown = ("order_consistent", "format_agreement")
+    return pd.DataFrame(rows, columns=columns).assign(**counted, **dict.fromkeys(unknown))
 
 
 def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -268,7 +298,7 @@ def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFram
         "rationale",
         "grader",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(status="graded")
 
 
 def _pairs(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -318,19 +348,14 @@ def _judgments(rng: np.random.Generator, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _agreement() -> pd.DataFrame:
-    rows = [("format_pairs", "likelihood", 24, 1.0, 0.862, 1.0, 1.0, None, 0.58)]
-    columns = [
-        "dataset",
-        "judge",
-        "n",
-        "accuracy",
-        "ci_low",
-        "ci_high",
-        "kappa",
-        "order_consistency",
-        "longest_baseline",
+    rows = [
+        ("format_pairs", "all", None, 24, 1.0, 0.862, 1.0, 1.0, 0.58),
+        ("format_pairs", "category", "prose", 12, 1.0, 0.757, 1.0, 1.0, 0.5),
+        ("format_pairs", "category", "order", 12, 1.0, 0.757, 1.0, 1.0, 0.67),
     ]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["dataset", "slice", "name", "n", "accuracy", "ci_low", "ci_high", "kappa", "longest_baseline"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(judge="likelihood", order_consistency=None, first_position=None, failed=0.0, errors=0)
 
 
 def _models() -> pd.DataFrame:

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,16 +13,15 @@ from rlaif_dagster.report.build import CONTENTS, build_report, markdown_preview
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.warehouse.cell import cell_tables
-from rlaif_dagster.warehouse.schemas import GRID, TABLES
-from rlaif_dagster.warehouse.store import Cell, Warehouse
-from tests.rlaif_dagster.report.study import AT, CONSTITUTION, MODEL, MODEL_SPEC, NAME, PLAIN, study_tables
+from rlaif_dagster.warehouse.schemas import TABLES
+from rlaif_dagster.warehouse.store import Cell
+from tests.rlaif_dagster.report.study import CONSTITUTION, MODEL, NAME, PLAIN, cell_report, store, study_tables
 
 ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 
 def render(tables: dict[str, pd.DataFrame], spec: Constitution = CONSTITUTION, **changes: Any) -> str:
-    arguments: dict[str, Any] = {"model": MODEL, "constitution": NAME, "model_spec": MODEL_SPEC, "generated_at": AT}
-    return build_report(tables, constitution_spec=spec, **(arguments | changes))
+    return build_report(cell_report(tables, spec, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -82,22 +78,13 @@ def test_is_one_file_that_loads_nothing_and_whose_links_lead_somewhere(page: str
 
 
 def test_the_verdict_comes_first_and_every_section_follows(page: str) -> None:
-    places = [page.index(f'id="{name}"') for name, _ in CONTENTS]
+    places = [page.index(f'id="{name}"') for name, _ in CONTENTS if name != "safety"]
     assert places == sorted(places)
     assert page.index("PPO did better than DPO") < page.index('id="numbers"')
 
 
 def test_gives_the_same_bytes_from_what_the_warehouse_gives_back(page: str, home: Home) -> None:
-    warehouse = Warehouse(home.warehouse)
-    for name, frame in study_tables().items():
-        keys = TABLES[name].keys
-        rows = frame.drop(columns=[key for key in keys if key in frame])
-        of_base = rows["arm"] == "base" if "arm" in rows and keys == GRID else pd.Series(data=False, index=rows.index)
-        cell = Cell(MODEL if "model" in keys else None, NAME if "constitution" in keys else None)
-        warehouse.write(name, rows[~of_base], cell)
-        if of_base.any():
-            warehouse.write(name, rows[of_base], Cell(MODEL), "base")
-
+    store(study_tables(), home)
     assert render(cell_tables(home, Cell(MODEL, NAME))) == page
 
 
@@ -175,47 +162,22 @@ def test_commands_name_the_cell_and_pull_only_what_can_be_pulled() -> None:
 
 
 def test_the_preview_is_a_sentence_and_a_table() -> None:
-    lines = markdown_preview(study_tables()).splitlines()
+    lines = markdown_preview(cell_report(study_tables())).splitlines()
     assert lines[0].startswith("PPO did better than DPO")
     assert lines[2:4] == ["| | base | SFT | DPO | PPO |", "|---|---:|---:|---:|---:|"]
     assert "| greedy adherence | 0% (0 to 6%) | 47% (35 to 59%) | 91% (81 to 96%) | 94% (85 to 98%) |" in lines
-    assert markdown_preview({}).count("\n") == 0
+    assert markdown_preview(cell_report({})).count("\n") == 0
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser_it_asks_for_nothing_runs_nothing_foreign_and_fits(
-    browser: Any, tmp_path: Path, width: int
-) -> None:
+def test_a_large_study_stays_under_six_megabytes() -> None:
     tables = study_tables()
-    tables["qualitative"]["response"] = ATTACK
-    file = tmp_path / "report.html"
-    file.write_text(render(tables), encoding="utf-8")
-    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark")
-    asked, said = [], []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("console", lambda message: said.append(message.text))
-    tab.goto(file.as_uri())
-
-    assert asked == [file.as_uri()]
-    assert said == []
-    assert tab.title() == "smollm2-135m-instruct under structured: DPO or PPO?"
-    assert tab.evaluate("document.documentElement.scrollWidth") == width
-    assert tab.locator(".output").first.inner_text() == ATTACK
-    tab.locator("button", has_text="Open all").click()
-    assert tab.locator("details.asked[open]").count() == 20
-    tab.locator("#adherence a", has_text="adherence").click()
-    assert tab.locator("tr:target strong").inner_text() == "adherence"
-    tab.close()
+    rows = tables["qualitative"]
+    many = pd.concat([rows.assign(prompt_id=rows["prompt_id"] + str(i)) for i in range(20)], ignore_index=True)
+    many["response"] = "Überlegung " * 900  # some ten thousand characters, as a long answer has
+    curves = tables["training_metrics"]
+    seeds = [curves.assign(seed=seed, step=curves["step"] * 400 + k) for seed in range(5) for k in range(40)]
+    page = render(tables | {"qualitative": many, "training_metrics": pd.concat(seeds, ignore_index=True)})
+    assert len(page.encode()) < 6_000_000
+    shown = page.count('class="asked"')
+    assert 20 < shown < 400
+    assert f"{400 - shown} more are left out" in page

@@ -23,8 +23,33 @@ def test_a_saturated_control_leaves_nothing_to_add() -> None:
 
 def test_wins_that_vanish_at_equal_length_are_named() -> None:
     wins = {("dpo", "base"): WinRate(Estimate(0.7, 0.6, 0.8, 64), 45, 19, 0, 0.48)}
-    (caveat,) = caveats(Evidence(wins=wins), {})
+    caveat, same_judge = caveats(Evidence(wins=wins), {})
     assert caveat.startswith("DPO wins 70% against base, but only 48% at equal length")
+    assert same_judge.startswith("The judge of the head-to-head also chose the training pairs.")
+
+
+def test_a_preference_between_the_policies_that_turns_at_equal_length_is_named() -> None:
+    ppo = WinRate(Estimate(0.6, 0.48, 0.72, 64), 37, 24, 3, 0.37)
+    said = caveats(Evidence(wins={("ppo", "dpo"): ppo, ("dpo", "ppo"): ppo.reversed()}), {})
+    assert said[0].startswith("The judge preferred PPO to DPO on 60% of prompts, but on 37% at equal length")
+
+
+def test_arms_that_answered_different_items_are_named() -> None:
+    levels = {arm: Estimate(0.5, 0.4, 0.6, 72) for arm in ("base", "dpo")}
+    suite = Measure("m", "MMLU", "alignment", levels, {("dpo", "base"): Estimate(0, -0.1, 0.1, 66)})
+    (caveat,) = caveats(Evidence(suites=(suite,)), {})
+    assert caveat.startswith("The arms did not answer the same items of MMLU: only 66 of 72 are shared")
+
+
+def test_the_chance_of_a_false_alarm_among_many_differences_is_told() -> None:
+    def suite(name: str, low: float) -> Measure:
+        found = {(arm, "base"): Estimate(0.1, low, 0.2, 64) for arm in ("dpo", "ppo")}
+        return Measure(name, name, "alignment", {}, found)
+
+    (caveat,) = caveats(Evidence(suites=(suite("A", 0.01), suite("B", -0.1))), {})
+    assert "4 differences against base" in caveat
+    assert caveat.endswith("would still be up to 19%.")  # 1 - 0.95^4 = 0.185
+    assert caveats(Evidence(suites=(suite("A", -0.1), suite("B", -0.1))), {}) == []
 
 
 def test_a_judge_no_better_than_length_or_full_of_failures_is_named() -> None:

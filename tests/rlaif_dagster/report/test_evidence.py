@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -31,21 +32,24 @@ def test_seeds_are_averaged_by_prompt_and_do_not_add_prompts() -> None:
     evidence = gather({"adherence": adherence(rows)})
     dpo = evidence.adherence[0].estimates["dpo"]
     assert (dpo.value, dpo.n) == (0.75, 2)
-    assert (dpo.low, dpo.high) == (0.5, 1.0)  # of the means 0.5 and 1.0, resampled
+    # items' means 0.5 and 1: variance of their mean 0.125 / 2; seeds' means 1 and 0.5: the same; half of it lies in the seeds
+    assert dpo.seed_share == pytest.approx(0.5)
+    assert (dpo.low, dpo.high) == (0.0, 1.0)
     assert evidence.seeds == {"dpo": 2}
 
 
 def test_pairs_only_the_items_that_both_arms_have() -> None:
     scores = {
-        "base": pd.Series({"a": 0.0, "b": 0.0, "c": 1.0}),
-        "ppo": pd.Series({"b": 1.0, "c": 1.0, "d": 0.0}),
+        "base": (np.array([[0.0, 0.0, 1.0]]), pd.Index(["a", "b", "c"])),
+        "ppo": (np.array([[1.0, 1.0, 0.0]]), pd.Index(["b", "c", "d"])),
     }
     assert paired(scores)["ppo", "base"].value == 0.5
     assert paired(scores)["ppo", "base"].n == 2
 
 
 def test_a_difference_and_its_reverse_never_contradict_each_other() -> None:
-    scores = {"dpo": pd.Series([0.1, 0.9, 0.5, 0.7]), "ppo": pd.Series([0.3, 0.2, 0.6, 0.4])}
+    names = pd.Index(range(4))
+    scores = {"dpo": (np.array([[0.1, 0.9, 0.5, 0.7]]), names), "ppo": (np.array([[0.3, 0.2, 0.6, 0.4]]), names)}
     one, other = paired(scores)["dpo", "ppo"], paired(scores)["ppo", "dpo"]
     assert (one.value, one.low, one.high) == (-other.value, -other.high, -other.low)
 

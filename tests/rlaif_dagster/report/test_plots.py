@@ -9,10 +9,12 @@ import pytest
 
 from rlaif_dagster.report import plots
 from rlaif_dagster.report.arms import ARMS, DARK, LIGHT
-from rlaif_dagster.report.curves import Curve
+from rlaif_dagster.report.curves import PANELS, Curve
+from rlaif_dagster.report.drawing import alone
 from rlaif_dagster.report.estimate import Estimate
 from rlaif_dagster.report.evidence import Measure, gather
 from rlaif_dagster.report.svg import inline
+from rlaif_dagster.report.training_plots import learning
 from tests.rlaif_dagster.report.study import study_tables
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
@@ -64,7 +66,7 @@ def measure() -> Measure:
 
 
 def test_an_inline_figure_is_deterministic_themed_and_well_formed(measure: Measure) -> None:
-    first, second = (inline(plots.levels(measure), "one", plots.describe(measure)) for _ in range(2))
+    first, second = (inline(alone(plots.levels(measure)), "one", plots.describe(measure)) for _ in range(2))
     assert first == second
     ElementTree.fromstring(first.replace("xlink:href", "href"))
     assert "var(--dpo)" in first
@@ -75,7 +77,10 @@ def test_an_inline_figure_is_deterministic_themed_and_well_formed(measure: Measu
 
 
 def test_figures_share_no_id(measure: Measure) -> None:
-    one, two = inline(plots.levels(measure), "one", ""), inline(plots.differences(measure, 0.2), "two", "")
+    one, two = (
+        inline(alone(plots.levels(measure)), "one", ""),
+        inline(alone(plots.differences(measure, 0.2)), "two", ""),
+    )
     ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in (one, two)]
     assert ids[0]
     assert ids[1]
@@ -87,13 +92,13 @@ def test_figures_share_no_id(measure: Measure) -> None:
 
 
 def test_a_hostile_name_stays_text(measure: Measure) -> None:
-    svg = inline(plots.levels(measure), "key", '"><script>alert(1)</script>')
+    svg = inline(alone(plots.levels(measure)), "key", '"><script>alert(1)</script>')
     assert "<script>" not in svg
 
 
 def test_a_level_without_an_interval_is_drawn_without_whiskers() -> None:
     lonely = Measure("k", "K", "capability", {"base": Estimate(0.5, float("nan"), float("nan"), 1)})
-    assert "50%" in inline(plots.levels(lonely), "k", "")
+    assert "50%" in inline(alone(plots.levels(lonely)), "k", "")
 
 
 def test_difference_panels_share_the_widest_interval_in_steps_of_five_points() -> None:
@@ -109,5 +114,5 @@ def test_difference_panels_share_the_widest_interval_in_steps_of_five_points() -
 
 
 def test_a_single_held_out_value_is_visible_as_a_dot() -> None:
-    svg = inline(plots.learning([Curve("sft", True, [24], [0.9])], "optimizer step"), "k", "")
+    svg = inline(alone(learning(PANELS[0], [Curve("sft", True, [24], [0.9])])), "k", "")
     assert svg.count("<use") >= 1

@@ -7,15 +7,18 @@ import pandas as pd
 import pytest
 
 from rlaif_dagster.report.sections import (
+    Answer,
+    Asked,
     agreement_rows,
     anchor,
+    contest_notes,
     duration,
     lineage_rows,
     pair_samples,
     side_by_side,
     sources,
-    spent,
     verdict_kinds,
+    within,
 )
 from tests.rlaif_dagster.report.study import study_tables
 
@@ -37,7 +40,6 @@ def test_lineage_shows_the_latest_of_each_asset_parents_first() -> None:
     assert [(row.asset, row.data_version) for row in rows] == [("judgments", "v1"), ("pairs", "v2")]
     assert rows[1].upstream[0].anchor == rows[0].anchor
     assert not rows[1].upstream[0].replaced
-    assert spent(lineage) == ("1 min 00 s", "$1.00")
 
 
 def test_lineage_says_when_a_parent_was_replaced_and_links_only_what_is_there() -> None:
@@ -112,3 +114,25 @@ def test_verdict_kinds_are_shares_of_a_principles_verdicts() -> None:
 )
 def test_durations_read_like_a_clock(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_contests_are_qualified_by_orders_format_and_missing_verdicts() -> None:
+    frame = pd.DataFrame({
+        "order_consistent": [0.9, 0.7], "format_n": [30, 10], "format_agreement": [1.0, 0.6], "unjudged": [0, 3],
+    })  # fmt: skip
+    assert contest_notes(frame) == [
+        "Both orders of the two answers gave the same preference in 80% of meetings.",
+        "Of 40 meetings in which exactly one answer has the constitution's format, the judge prefers that one in 90%.",
+        "3 meetings have no verdict and count for nobody.",
+    ]
+    assert contest_notes(frame.assign(order_consistent=None, format_n=0, unjudged=0)) == []
+    assert contest_notes(pd.DataFrame({"wins_a": [1]})) == []
+
+
+def test_prompts_are_left_out_evenly_when_there_is_no_room() -> None:
+    def asked(name: str, category: str) -> Asked:
+        return Asked(name, category, "?", (), (Answer("dpo", "x" * 99, ()),))
+
+    every = [asked("a", "factual"), asked("b", "factual"), asked("c", "factual"), asked("d", "adversarial")]
+    assert [one.prompt_id for one in within(every, 200)] == ["a", "d"]
+    assert within(every, 400) == every

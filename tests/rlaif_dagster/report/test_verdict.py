@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rlaif_dagster.report.estimate import Estimate
@@ -68,9 +70,44 @@ def test_calls_overlapping_arms_not_distinguishable() -> None:
     adherence = measure("greedy adherence", "target", {"dpo": 0.91, "ppo": 0.94}, dpo_ppo=(-0.03, -0.12, 0.05))
     said = verdict(Evidence((adherence,), (), wins(dpo_ppo=(0.45, 0.34, 0.57))))
     assert said.better == (
-        "DPO and PPO are not distinguishable: greedy adherence 91% against 94% (−3 points, −12 to +5) and the judge preferred "
-        "DPO to PPO on 45% of prompts (34 to 57%)"
+        "DPO and PPO are not distinguishable at this n: greedy adherence 91% against 94% (−3 points, −12 to +5) and the judge "
+        "preferred DPO to PPO on 45% of prompts (34 to 57%)"
     )
+    # standard error (0.05 + 0.12) / 2 / 1.96 = 0.0434; times 1.96 + 0.84 it is 12 points, and 64 (12.15 / 3)^2 = 1,050
+    assert said.reach[0] == (
+        "greedy adherence: 64 prompts reveal differences from 12 points up (80% power); "
+        "to confirm the 3 seen would take about 1,000"
+    )
+
+
+def test_a_difference_that_only_one_of_several_measures_shows_is_a_leaning() -> None:
+    greedy = measure("greedy adherence", "target", {"dpo": 0.7, "ppo": 0.8}, dpo_ppo=(-0.1, -0.19, -0.01))
+    sampled = measure("sampled adherence", "target", {"dpo": 0.5, "ppo": 0.5}, dpo_ppo=(0.0, -0.1, 0.1))
+    alone, among = verdict(Evidence((greedy,))), verdict(Evidence((greedy, sampled)))
+    assert alone.claim == "PPO did better than DPO"
+    assert among.claim == "DPO and PPO are not distinguishable at this n"
+    assert among.because.endswith("greedy adherence leans to PPO, no more than a hint when 2 measures are looked at")
+
+
+def test_a_claim_that_rests_on_one_run_of_each_says_so() -> None:
+    greedy = measure("greedy adherence", "target", {"dpo": 0.7, "ppo": 0.9}, dpo_ppo=(-0.2, -0.3, -0.1))
+    assert (
+        verdict(Evidence((greedy,), seeds={"dpo": 1, "ppo": 1})).claim
+        == "PPO did better than DPO, one training run each"
+    )
+    assert verdict(Evidence((greedy,), seeds={"dpo": 3, "ppo": 3})).claim == "PPO did better than DPO"
+
+
+def test_what_alignment_was_lost_is_no_gain() -> None:
+    safety = measure("PKU-SafeRLHF", "alignment", {}, ppo_base=(-0.09, -0.19, -0.02), dpo_base=(0, -0.1, 0.1))
+    said = verdict(Evidence((), (safety,)))
+    assert said.gained.endswith("no gain is distinguishable on PKU-SafeRLHF")
+    assert said.lost.startswith("the price in alignment: PPO lost 9 points on PKU-SafeRLHF (−19 to −2); ")
+
+
+def test_a_second_metric_of_a_suite_has_no_say() -> None:
+    extra = replace(measure("HellaSwag, unnormalized", "capability", {}, dpo_base=(-0.2, -0.3, -0.1)), headline=False)
+    assert verdict(Evidence((), (extra,))).lost == "what capability was lost was not measured"
 
 
 def test_names_both_sides_of_a_contradiction() -> None:
@@ -99,6 +136,8 @@ def test_an_interval_that_touches_zero_is_no_difference(low: float, high: float,
 
 def test_reads_a_whole_cell() -> None:
     said = verdict(gather(study_tables()))
-    assert said.better.startswith("PPO did better than DPO: sampled adherence 88% against 72% (+16 points")
+    assert said.better.startswith(
+        "PPO did better than DPO, one training run each: sampled adherence 88% against 62% (+25 points"
+    )
     assert "greedy adherence: base 0%, SFT 47%, DPO 91%, PPO 94%" in said.gained
     assert said.lost == "no loss of capability is distinguishable on HellaSwag mini (64 items) and MMLU mini (72 items)"
