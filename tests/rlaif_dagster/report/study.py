@@ -173,10 +173,13 @@ def _benchmarks(rng: np.random.Generator, suites: dict) -> tuple[pd.DataFrame, p
                 (arm, 0, task, metric, mean.value, mean.stderr, mean.low, mean.high, n, 5 if task == "mmlu_mini" else 0)
             )
             for i, score in enumerate(scores):
-                item_rows.append((arm, 0, task, f"{task}-{i}", None if task.endswith("mc2") else bool(score), score))
+                correct = None if task.endswith("mc2") else bool(score)
+                item_rows.append((arm, 0, task, metric, f"{task}-{i}", correct, score, f"Question {i} of {task}?"))
     columns = ["arm", "seed", "task", "metric", "value", "stderr", "ci_low", "ci_high", "n", "fewshot"]
-    items = pd.DataFrame(item_rows, columns=["arm", "seed", "task", "item_id", "correct", "score"])
-    return pd.DataFrame(rows, columns=columns), items
+    items = pd.DataFrame(
+        item_rows, columns=["arm", "seed", "task", "metric", "item_id", "correct", "score", "text"]
+    ).assign(categories=None, answer=None)
+    return pd.DataFrame(rows, columns=columns).assign(category=None), items
 
 
 def _responses(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -234,7 +237,9 @@ def _head_to_head(rng: np.random.Generator, dpo_over_ppo: float) -> pd.DataFrame
         "ci_high",
         "length_controlled_win_rate",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    counted = {"n": 64, "unjudged": 0, "errors": 0, "format_n": 0}
+    unknown = ("length_controlled_low", "length_controlled_high", "order_consistent", "format_agreement")
+    return pd.DataFrame(rows, columns=columns).assign(**counted, **dict.fromkeys(unknown))
 
 
 def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -268,7 +273,7 @@ def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFram
         "rationale",
         "grader",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(status="graded")
 
 
 def _pairs(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
