@@ -54,7 +54,7 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
         model_store: ModelStoreResource,
         judge: JudgeResource,
     ) -> dg.MaterializeResult:
-        from rlaif_dagster.evaluation.benchmarks import benchmarks_version
+        from rlaif_dagster.evaluation.items import items_version
 
         step = Step.begin(context, project, warehouse)
         recipe, folder = step.project.recipe("benchmarks", step.cell.model), step.project.root / "benchmarks"
@@ -75,7 +75,8 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
 
         reads = [
             step.model_spec.meaning(), [digest_of(a) for _, a in step.policies(model_store, arm)],
-            benchmarks_version(recipe, folder), [[judge.meaning(task.judge), GRADE_VERSION] for task in recipe.tasks if task.judge],
+            [[task.meaning() for task in recipe.tasks], recipe.seed, items_version(recipe, folder)],
+            [[judge.meaning(task.judge), GRADE_VERSION] for task in recipe.tasks if task.judge],
         ]  # fmt: skip
         frames = step.recall(
             reads, evaluate, final=lambda frames: bool(frames["benchmark_items"]["score"].notna().all())

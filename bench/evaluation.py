@@ -47,7 +47,7 @@ SUITES = {
 }
 """Name of a suite: folder of its data, lm-eval's tasks, examples in context."""
 
-ITEMS = 24  # of each task: some minutes on two cores
+ITEMS = 16  # of each task: some minutes on two cores
 ROUNDS = 1
 PEER_BATCH = 8
 TOLERANCE = 1e-4  # of rounding; one item answered otherwise moves an accuracy by over 1e-2

@@ -43,9 +43,13 @@ def write_measurements(root: Path) -> Warehouse:
                 "arm": arm,
                 "seed": 0,
                 "task": "mmlu_mini",
+                "metric": "acc",
                 "item_id": f"i{number}",
+                "categories": ["astronomy"],
                 "correct": number < correct,
                 "score": float(number < correct),
+                "text": f"Question {number}?",
+                "answer": None,
             }
             for number in range(4)
         ]
@@ -55,6 +59,7 @@ def write_measurements(root: Path) -> Warehouse:
             "seed": 0,
             "task": "mmlu_mini",
             "metric": "acc",
+            "category": None,
             "value": correct / 4,
             "stderr": 0.1,
             "ci_low": 0.0,
@@ -74,6 +79,14 @@ def write_measurements(root: Path) -> Warehouse:
             "ci_low": 0.1,
             "ci_high": 0.9,
             "length_controlled_win_rate": None,
+            "length_controlled_low": None,
+            "length_controlled_high": None,
+            "n": 4,
+            "unjudged": 0,
+            "errors": 0,
+            "order_consistent": None,
+            "format_n": 0,
+            "format_agreement": None,
         }
         for arm, won in WINS_AGAINST_BASE.items()
     ]

@@ -78,11 +78,11 @@ class Comparison:
     def sentence(self, a: str, b: str, measure: str) -> str:
         """For a reader who knows no statistics: which is better, by how much, and how sure that is."""
         points, low, high = (_points(bound) for bound in self.difference)
-        evidence = f"95% interval {low} to {high}, n = {self.n:,}{self._told_seeds()}"
+        evidence = f"95% interval {low} to {high}{self._told_seeds()}"
         if self.p_value is not None:
             evidence += f", McNemar p = {self.p_value:.2g}"
         if self.standing != "not distinguishable":
-            return f"{a} is {self.standing} than {b} on {measure}: {points} points ({evidence})."
+            return f"{a} is {self.standing} than {b} on {measure}: {points} points ({evidence}, n = {self.n:,})."
         said = f"{a} and {b} are not distinguishable on {measure} at n = {self.n:,}: {points} points ({evidence})."
         return f"{said} {self._remedy()}"
 

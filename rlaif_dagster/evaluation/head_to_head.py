@@ -13,6 +13,7 @@ half; the number reported is sigmoid(theta).
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations, cycle, islice
 
 import numpy as np
@@ -22,13 +23,16 @@ from rlaif_dagster.evaluation.duels import Duel, Judged, judge_duels
 from rlaif_dagster.judging.verdicts import Judge
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Judging
-from rlaif_dagster.statistics import logistic_regression, win_rate_interval
+from rlaif_dagster.statistics import Z95, Estimate, logistic_regression, wilson, win_rate_interval
 
 ARMS = ("base", "sft", "dpo", "ppo")
 COLUMNS = [
-    "arm_a", "arm_b", "wins_a", "wins_b", "ties", "win_rate", "ci_low", "ci_high", "length_controlled_win_rate", "n",
-    "unjudged", "errors", "order_consistent", "format_n", "format_agreement",
+    "arm_a", "arm_b", "wins_a", "wins_b", "ties", "win_rate", "ci_low", "ci_high", "length_controlled_win_rate",
+    "length_controlled_low", "length_controlled_high", "n", "unjudged", "errors", "order_consistent", "format_n",
+    "format_agreement",
 ]  # fmt: skip
+COUNTS = ("n", "unjudged", "errors", "format_n")
+FAR = 64.0  # in theta: no interval reaches further
 RIDGE = (1e-3, 1.0)  # on theta, barely, so that it stays finite; on phi, a prior of one unit of log-odds
 
 
@@ -57,7 +61,7 @@ def head_to_head(
         for (a, b), own in duels.items()
     ]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    rates = ["win_rate", "ci_low", "ci_high", "length_controlled_win_rate", "order_consistent", "format_agreement"]
+    rates = [column for column in COLUMNS[5:] if column not in COUNTS]
     return frame.astype(dict.fromkeys(rates, "float64"))
 
 
@@ -97,10 +101,12 @@ def _row(duels: list[Duel], found: list[Judged], tie_margin: float, constitution
     outcomes = np.array([outcome(p, tie_margin) for _, p in judged])
     by_prompt = pd.Series(outcomes, dtype=float).groupby([duel.prompt_id for duel, _ in judged]).mean()
     lengths = np.array([len(duel.a) - len(duel.b) for duel, _ in judged], dtype=float)
-    rates: list[float | None] = [None] * 4
+    rates: list[float | None] = [None] * 6
     if judged:
         interval = win_rate_interval(by_prompt.to_numpy())
-        rates = [float(outcomes.mean()), interval.low, interval.high, length_controlled(outcomes, lengths)]
+        meetings_of = Counter(duel.prompt_id for duel, _ in judged)
+        counts = np.array([1 / meetings_of[duel.prompt_id] for duel, _ in judged])
+        rates = [float(outcomes.mean()), interval.low, interval.high, *length_controlled(outcomes, lengths, counts)]
     ordered = [one.consistent for one in found if one.consistent is not None]
     format_n, format_agreement = _agreement(judged, tie_margin, constitution)
     return [
@@ -129,12 +135,45 @@ def outcome(p: float, tie_margin: float) -> float:
     return 1.0 if p > 0.5 else 0.0
 
 
-def length_controlled(outcomes: np.ndarray, differences: np.ndarray) -> float:
-    """Win rate at equal length, from outcomes [n] in 0..1 and length differences [n] (a minus b, any unit). Where all
-    differences are the same, length and arm cannot be told apart, and the plain win rate is returned."""
+def length_controlled(outcomes: np.ndarray, differences: np.ndarray, weights: np.ndarray | None = None) -> Estimate:
+    """Win rate at equal length with its 95% interval, from outcomes [n] in 0..1, length differences [n] (a minus b, any
+    unit) and what each meeting counts (one over its prompt's meetings, so that seeds do not pass for prompts).
+
+    The interval is that of the profile likelihood: the thetas for which the best phi leaves the log-likelihood within
+    z^2 / 2 of its maximum. It has a width where one side always wins. Where all differences are the same, length and arm
+    cannot be told apart, and the plain win rate is returned.
+    """
+    counts = np.ones(len(outcomes)) if weights is None else weights
     spread = differences.std()
     if spread == 0:
-        return float(outcomes.mean())
-    design = np.column_stack([np.ones(len(outcomes)), np.tanh(differences / spread)])
-    theta = logistic_regression(design, outcomes, ridge=np.array(RIDGE))[0]
-    return float(1 / (1 + np.exp(-theta)))
+        mean = float(np.average(outcomes, weights=counts))
+        return Estimate(mean, *wilson(mean * counts.sum(), counts.sum()))
+    length = np.tanh(differences / spread)
+    design = np.column_stack([np.ones(len(outcomes)), length])
+    theta, phi = logistic_regression(design, outcomes, ridge=np.array(RIDGE))
+    most = _profile(theta, phi, length, outcomes, counts)
+
+    def bound(sign: int) -> float:
+        inside, outside = 0.0, 1.0
+        while outside < FAR and most - _profile(theta + sign * outside, phi, length, outcomes, counts) < Z95**2 / 2:
+            inside, outside = outside, 2 * outside
+        for _ in range(40):
+            middle = (inside + outside) / 2
+            within = most - _profile(theta + sign * middle, phi, length, outcomes, counts) < Z95**2 / 2
+            inside, outside = (middle, outside) if within else (inside, middle)
+        return float(1 / (1 + np.exp(-(theta + sign * outside))))
+
+    return Estimate(float(1 / (1 + np.exp(-theta))), bound(-1), bound(1))
+
+
+def _profile(theta: float, phi: float, length: np.ndarray, outcomes: np.ndarray, counts: np.ndarray) -> float:
+    """The log-likelihood at `theta` with the best phi, found by Newton's method from the one given."""
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-(theta + phi * length)))
+        gradient = (counts * (outcomes - p) * length).sum() - RIDGE[1] * phi
+        step = gradient / ((counts * p * (1 - p) * length**2).sum() + RIDGE[1])
+        phi += float(np.clip(step, -2, 2))
+        if abs(step) < 1e-9:
+            break
+    logits = theta + phi * length
+    return float((counts * (outcomes * logits - np.logaddexp(0, logits))).sum() - RIDGE[1] / 2 * phi**2)

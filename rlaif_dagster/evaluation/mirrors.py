@@ -36,6 +36,7 @@ Row = dict[str, Any]
 Tables = dict[tuple[str, str], list[Row]]
 """Rows by (configuration, split)."""
 
+ANSWERS = {letter: place for place, letter in enumerate("ABCD")} | {str(place): place for place in range(4)}
 HELLASWAG_FIELDS = (
     "ind", "activity_label", "ctx_a", "ctx_b", "ctx", "endings", "source_id", "split", "split_type", "label",
 )  # fmt: skip
@@ -175,10 +176,8 @@ def _mmlu_rows(file: Path, subject: str) -> Iterator[Row]:
         for number, cells in enumerate(csv.reader(lines), 1):
             if number == 1 and cells and cells[0] == "question" and cells[-1] == "answer":
                 continue
-            answer = "ABCD".find(cells[-1]) if cells and cells[-1] in "ABCD" else -1
-            if len(cells) == 6 and cells[-1] in {"0", "1", "2", "3"}:
-                answer = int(cells[-1])
-            if len(cells) != 6 or answer < 0:
+            answer = ANSWERS.get(cells[-1]) if len(cells) == 6 else None
+            if answer is None:
                 raise UserError(
                     f"{file}, line {number}: expected question, four choices and an answer A-D or 0-3, found {cells!r}"
                 )

@@ -153,6 +153,8 @@ _TABLES = (
         Column("ties", "INTEGER", "neither"), Column("win_rate", "DOUBLE", "of a, a tie counting half"),
         Column("ci_low", "DOUBLE", "95% interval (over prompts)"), Column("ci_high", "DOUBLE", "95% interval"),
         Column("length_controlled_win_rate", "DOUBLE", "win rate at equal length, by logistic regression"),
+        Column("length_controlled_low", "DOUBLE", "95% interval (profile likelihood)"),
+        Column("length_controlled_high", "DOUBLE", "95% interval"),
         Column("n", "INTEGER", "prompts with a verdict, seeds aside"),
         Column("unjudged", "INTEGER", "meetings without any verdict (refused, unparseable, error); they count for nobody"),
         Column("errors", "INTEGER", "meetings with a verdict that could not be had; asked again when the asset is made again"),

@@ -14,6 +14,7 @@ from rlaif_dagster.cli.cells import select
 from rlaif_dagster.cli.compare import Measured, Side, paired, sides
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
+from rlaif_dagster.statistics import discordant_interval
 from rlaif_dagster.warehouse.store import Cell
 from tests.warehouse_samples import CELL, write_measurements
 
@@ -47,7 +48,7 @@ def test_a_difference_is_paired_item_by_item() -> None:
     difference = paired(a, b)
     assert difference is not None
     assert (difference.value, difference.n) == (0.5, 2)  # p2: 1 - 0, p3: 0 - 0; the others have no partner
-    assert (difference.low, difference.high) == (0.0, 1.0)
+    assert (difference.low, difference.high) == discordant_interval(1, 0, 2)[1:]
     assert paired(a, pd.Series({"p1": 1.0})) is None
 
 
@@ -63,8 +64,8 @@ def test_arms_of_a_cell_are_compared_with_the_judges_preference(rlaif: Command, 
     write_measurements(home.warehouse)
     found = lines(rlaif("compare", "sft", "base").stdout)
     assert found["measure"] == ["sft", "base", "difference", "95% interval", "items"]
-    assert found["greedy adherence"][2:] == ["+50 points", "0 to +100", "4"]
-    assert found["MMLU mini"][2:] == ["0 points", "0 to 0", "4"]
+    assert found["greedy adherence"][2:] == ["+50 points", "−26 to +93", "4"]
+    assert found["MMLU mini"][2:] == ["0 points", "−46 to +46", "4"]
     assert [cell.split()[0] for cell in found["preferred by the judge"]] == ["50%", "50%", "4"]
 
 
@@ -75,7 +76,7 @@ def test_cells_are_compared_arm_by_arm(rlaif: Command, home: Home) -> None:
     text = rlaif("compare", "tiny/structured", "tiny/harmless").stdout
     assert text.count("measure") == 2  # dpo by adherence; base by its benchmarks, which both cells share
     found = lines(text)
-    assert found["greedy adherence"][2:] == ["+100 points", "+100 to +100", "4"]
+    assert found["greedy adherence"][2:] == ["+100 points", "+7 to +100", "4"]
     assert "preferred" not in text
 
 

@@ -37,13 +37,12 @@ TASKS = {
 pytestmark = pytest.mark.skipif(DATA is None, reason="no folder of benchmark files")
 
 
-def printed(module: str, model: str, weights: str, tasks: list[str], folder: Path, limit: int) -> list[str]:
+def printed(module: str, model: str, weights: str, folder: Path, limit: int) -> list[str]:
     """The rows of the table that lm-eval's command line prints."""
-    fewshot = {TASKS[task][2] for task in tasks}
     command = [
         sys.executable, "-m", module, "run", "--model", model, "--model_args", f"pretrained={weights},dtype=float32",
-        "--tasks", ",".join(f"{task}_slice" for task in tasks), "--include_path", str(folder), "--device", "cpu",
-        "--batch_size", "4", "--limit", str(limit), "--num_fewshot", str(fewshot.pop()),
+        "--tasks", ",".join(f"{task}_slice" for task in TASKS), "--include_path", str(folder), "--device", "cpu",
+        "--batch_size", "4", "--limit", str(limit),
     ]  # fmt: skip
     environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "datasets"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
@@ -56,9 +55,15 @@ def slices(folder: Path) -> Path:
     assert DATA is not None
     definitions = Path(lm_eval.__file__).parent / "tasks"
     folder.mkdir()
-    for task, (mirror, definition, _) in TASKS.items():
+    for task, (mirror, definition, fewshot) in TASKS.items():
         data = hub_layout(DATA / mirror, folder / "mirrors")
-        lines = [f"include: {definitions / definition}", f"task: {task}_slice", f"dataset_path: {data}"]
+        lines = [
+            f"include: {definitions / definition}",
+            f"task: {task}_slice",
+            f"dataset_path: {data}",
+            f"task_alias: {task}_slice",
+            f"num_fewshot: {fewshot}",
+        ]
         if task == "hellaswag":
             lines.append("training_split: null")
         (folder / f"{task}_slice.yaml").write_text("\n".join(lines) + "\n")
@@ -73,18 +78,16 @@ def assert_same_everywhere(lm: LanguageModel, weights: str, tmp_path: Path, limi
     )  # fmt: skip
     numbers, _ = run_benchmarks(lm, recipe, tmp_path, chunks=Chunks(tmp_path / "chunks"), mirrors=folder / "mirrors")
     whole = numbers[numbers["category"].isna()].set_index(["task", "metric"])["value"]
-    for fewshot in (0, 5):
-        tasks = [task for task, (_, _, shots) in TASKS.items() if shots == fewshot]
-        theirs = printed("lm_eval", "hf", weights, tasks, folder, limit)
-        ours = printed("rlaif_dagster.evaluation", NAME, weights, tasks, folder, limit)
-        assert ours == theirs
-        assert len(theirs) >= len(tasks)
-        task = ""
-        for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in theirs):
-            task = cells[0].removesuffix("_slice") or task
-            metric = next(cell for cell in cells if cell in ("acc", "acc_norm"))
-            value = next(cell for cell in cells if re.fullmatch(r"\d\.\d{4}", cell))
-            assert f"{whole[task, metric]:.4f}" == value, (task, metric)
+    theirs = printed("lm_eval", "hf", weights, folder, limit)
+    assert printed("rlaif_dagster.evaluation", NAME, weights, folder, limit) == theirs
+    task, told = "", set()
+    for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in theirs):
+        task = cells[0].removesuffix("_slice") or task
+        metric = next(cell for cell in cells if cell in ("acc", "acc_norm"))
+        value = next(cell for cell in cells if re.fullmatch(r"\d\.\d{4}", cell))
+        assert f"{whole[task, metric]:.4f}" == value, (task, metric)
+        told.add(task)
+    assert told == set(TASKS)
 
 
 def test_tiny_model(

@@ -30,7 +30,7 @@ def test_better_by_hand() -> None:
     assert found.sentence("DPO", "base", "quiz").startswith(
         "DPO is better than base on quiz: +25.0 points (95% interval "
     )
-    assert "n = 32, McNemar p = 0.039" in found.sentence("DPO", "base", "quiz")
+    assert "McNemar p = 0.039, n = 32)." in found.sentence("DPO", "base", "quiz")
 
 
 def test_identical_arms_are_not_distinguishable() -> None:

@@ -10,7 +10,7 @@ import pytest
 from datasets import load_dataset
 
 from rlaif_dagster.errors import UserError
-from rlaif_dagster.evaluation.benchmarks import benchmarks_version, run_benchmarks
+from rlaif_dagster.evaluation.benchmarks import _manager, benchmarks_version, run_benchmarks
 from rlaif_dagster.evaluation.mirrors import hub_layout, mirror_version
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Benchmarks
@@ -97,11 +97,33 @@ def test_mmlu_group_by_subject(tiny_model: LanguageModel, mmlu: Path, tmp_path: 
     assert items["text"].iloc[0] == "test stone 0, which colour?\ngrey\nblue\nred\ngreen"
     rows = load_dataset(str(hub_layout(mmlu, tmp_path / "chunks" / "mirrors")), "astronomy", split="dev")
     assert [row["answer"] for row in rows] == [2] * 5
-    # lm-eval's whole group needs all 57 subjects: one that is missing is named
+    # lm-eval's whole group needs all 57 subjects
     with pytest.raises(UserError, match=r"'mmlu' cannot be had in .*mmlu"):
         run_benchmarks(
             tiny_model, recipe({"task": "mmlu", "mirror": str(mmlu)}), tmp_path, chunks=Chunks(tmp_path / "chunks")
         )
+
+
+def test_a_group_is_one_task_with_its_subjects_as_categories(tiny_model: LanguageModel, tmp_path: Path) -> None:
+    """lm-eval's MMLU averages groups of subjects; here one such group, a question or two a subject."""
+    subjects = [name.removeprefix("mmlu_") for name in _manager(None).task_index["mmlu_other_tasks"].tags]
+    assert len(subjects) > 5
+    for split in ("dev", "test"):
+        (tmp_path / "mmlu" / split).mkdir(parents=True)
+    for number, subject in enumerate(sorted(subjects)):
+        for split in ("dev", "test"):
+            rows = [f"What of {subject} part {part}?,grey,blue,red,green,A\n" for part in range(1 + number % 2)]
+            (tmp_path / "mmlu" / split / f"{subject}_{split}.csv").write_text("".join(rows))
+    asked = recipe({"task": "mmlu_other", "mirror": "mmlu"})
+    numbers, items = run_benchmarks(tiny_model, asked, tmp_path, chunks=Chunks(tmp_path / "chunks"))
+    assert set(numbers["task"]) == {"mmlu_other"}
+    assert set(numbers["category"].dropna()) == set(subjects)
+    whole = numbers[numbers["category"].isna()].iloc[0]
+    assert whole["n"] == len(items) == sum(1 + number % 2 for number in range(len(subjects)))
+    assert whole["value"] == pytest.approx(items["score"].mean())  # weighted by size
+    by_subject = numbers[numbers["category"].notna()].set_index("category")
+    for categories, own in items.groupby(items["categories"].str[0]):
+        assert by_subject.loc[categories, "value"] == pytest.approx(own["score"].mean())
 
 
 def test_hellaswag(tiny_model: LanguageModel, tmp_path: Path) -> None:
@@ -208,7 +230,8 @@ def test_remedies(tiny_model: LanguageModel, tmp_path: Path, tasks: dict[str, An
         run_benchmarks(tiny_model, recipe(tasks), tmp_path, chunks=Chunks(tmp_path / "chunks"))
 
 
-def test_a_wrong_row_is_named(mmlu: Path, tmp_path: Path) -> None:
-    (mmlu / "test" / "anatomy_test.csv").write_text("what?,a,b,c,d,E\n")
+@pytest.mark.parametrize("row", ["what?,a,b,c,d,E", "what?,a,b,c,d,", "what?,a,b,c,B", "what?,a,b,c,d,AB"])
+def test_a_wrong_row_is_named(mmlu: Path, tmp_path: Path, row: str) -> None:
+    (mmlu / "test" / "anatomy_test.csv").write_text(f"{row}\n")
     with pytest.raises(UserError, match=r"anatomy_test.csv, line 1: expected question, four choices and an answer A-D"):
         hub_layout(mmlu, tmp_path / "cache")

@@ -263,7 +263,7 @@ def _head_to_head(rng: np.random.Generator, dpo_over_ppo: float) -> pd.DataFrame
         "length_controlled_win_rate",
     ]
     counted = {"n": 64, "unjudged": 0, "errors": 0, "format_n": 0}
-    unknown = ("order_consistent", "format_agreement")
+    unknown = ("length_controlled_low", "length_controlled_high", "order_consistent", "format_agreement")
     return pd.DataFrame(rows, columns=columns).assign(**counted, **dict.fromkeys(unknown))
 
 

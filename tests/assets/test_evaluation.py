@@ -1,0 +1,124 @@
+"""The evaluation assets that ask a judge, before a provider that fails and then recovers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from assets.evaluation import ARMS, head_to_head, qualitative
+from resources.judge import JudgeResource
+from resources.project import ProjectResource
+from resources.warehouse import WarehouseResource
+from rlaif_dagster.home import CHECKOUT, Home
+from rlaif_dagster.warehouse.store import Cell, Warehouse
+from tests.rlaif_dagster.judging.chat_server import ChatServer, fails, says, serving
+
+CELL = Cell("smollm2-135m-instruct", "structured")
+PARTITION = dg.MultiPartitionKey({"model": str(CELL.model), "constitution": str(CELL.constitution)})
+PROMPTS = pd.DataFrame(
+    {
+        "prompt_id": ["e1", "e2", "q1"], "split": ["eval", "eval", "qualitative"], "category": "factual",
+        "text": ["One?", "Two?", "Three?"], "reference": [None, None, ["3"]], "source": "here",
+    }
+)  # fmt: skip
+
+
+class Provider:
+    """Prefers the answer shown first and grades with five points; silent about what `down` finds in a request."""
+
+    def __init__(self) -> None:
+        self.down: tuple[str, ...] = ()
+        self.asked: list[str] = []
+
+    def __call__(self, request: dict[str, Any], number: int) -> Any:
+        text = str(request["messages"])
+        self.asked.append(text)
+        if any(part in text for part in self.down):
+            return fails(400)
+        return says(json.dumps({"reason": "so", "verdict": "A", "alignment": 5, "correctness": 5}))
+
+
+def data_of(folder: Path, server: ChatServer) -> Path:
+    data = folder / "data"
+    shutil.copytree(CHECKOUT / "data", data)
+    (data / "judges" / "served.yaml").write_text(
+        f"kind: api\nmodel: openai/test\napi_base: {server.url}\nretries: 0\n"
+        "usd_per_million_input: 0\nusd_per_million_output: 0\n"
+    )
+    (data / "recipes" / "judging.yaml").write_text("judge: served\nmax_failed_share: 0.1\n")
+    return data
+
+
+def filled(home: Home) -> Warehouse:
+    """Prompts, and an answer of every arm to each."""
+    warehouse = Warehouse(home.warehouse)
+    warehouse.write("prompts", PROMPTS)
+    for arm in ARMS:
+        rows = [
+            {
+                "arm": arm,
+                "seed": 0,
+                "prompt_id": prompt,
+                "text": f"{arm} on {prompt}",
+                "tokens": 3,
+                "decoding": "greedy",
+            }
+            for prompt in PROMPTS["prompt_id"]
+        ]
+        warehouse.write("responses", pd.DataFrame(rows), Cell(CELL.model) if arm == "base" else CELL, arm)
+    return warehouse
+
+
+@pytest.mark.parametrize(
+    ("asset", "table", "down"),
+    [(head_to_head, "head_to_head", ("dpo on e1", "ppo on e1")), (qualitative, "qualitative", ("dpo on q1",))],
+    ids=["head_to_head", "qualitative"],
+)
+def test_what_the_provider_could_not_answer_is_asked_again(
+    asset: dg.AssetsDefinition, table: str, down: tuple[str, ...], home: Home, tmp_path: Path
+) -> None:
+    """Too many failures leave no table; few are stored and asked again when the asset is made again; none are remembered
+    as final, and what was answered is never asked twice."""
+    provider, warehouse = Provider(), filled(home)
+    with serving(provider) as server:
+        data = data_of(tmp_path, server)
+
+        def make() -> tuple[bool, int]:
+            provider.asked.clear()
+            project, house = ProjectResource(folder=str(data)), WarehouseResource(folder=str(home.root))
+            resources = {
+                "project": project,
+                "warehouse": house,
+                "judge": JudgeResource(project=project, warehouse=house),
+            }
+            run = dg.materialize([asset], partition_key=PARTITION, resources=resources, raise_on_error=False)
+            return run.success, len(provider.asked)
+
+        provider.down = down
+        _, first = make()
+        assert first
+        assert not warehouse.has(table, CELL)
+
+        recipe = data / "recipes" / "judging.yaml"
+        recipe.write_text(recipe.read_text().replace("0.1", "0.9"))
+        succeeded, again = make()
+        assert succeeded
+        assert 0 < again < first
+        assert not complete(warehouse.read(table, CELL))
+
+        provider.down = ()
+        assert make() == (True, again)
+        assert complete(warehouse.read(table, CELL))
+        assert make() == (True, 0)
+
+
+def complete(frame: pd.DataFrame) -> bool:
+    if "errors" in frame:
+        return not frame["errors"].any() and not frame["unjudged"].any()
+    return bool((frame["status"] == "graded").all())
