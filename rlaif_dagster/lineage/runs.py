@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
@@ -33,6 +35,7 @@ INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
 IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes
 REFRESH_TAG = "rlaif/refresh"  # the run computes again although nothing it reads has changed; which refresh it is
 UNFINISHED = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.MANAGED, Status.CANCELING]
+SECONDS_BETWEEN_LOOKS = 10.0  # at the runs of processes that may have been killed
 SECONDS_TO_RETRY = 600.0  # a run that Dagster said it would retry, and did not within this time, has failed
 
 
@@ -51,6 +54,25 @@ def end_dead_runs(instance: dg.DagsterInstance) -> None:
         if process and process.startswith(f"{socket.gethostname()}:") and not _is_alive(process):
             instance.report_run_failed(run, "The process of this run has ended.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+@contextmanager
+def watching_for_dead_runs(instance: dg.DagsterInstance, seconds: float = SECONDS_BETWEEN_LOOKS) -> Iterator[None]:
+    """Close dead runs every so many seconds while the block goes on. A run that waits for a slot of its pool would wait for
+    ever if the process of the run that holds it were killed meanwhile."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            end_dead_runs(instance)
+
+    watcher = threading.Thread(target=watch, name="dead runs", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def process_name() -> str:
