@@ -43,7 +43,7 @@ def test_the_slot_of_a_process_that_is_killed_meanwhile_is_given_back(
                 other.kill()
                 other.wait()
                 deadline = time.monotonic() + 30
-                while not storage.check_concurrency_claim("judge", "waiting", "step").is_claimed:
+                while not storage.claim_concurrency_slot("judge", "waiting", "step").is_claimed:
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
             run = instance.get_run_by_id(held.run_id)
