@@ -19,7 +19,7 @@ from typing import Any
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.cache import Answer
-from rlaif_dagster.judging.prices import Price, price_of
+from rlaif_dagster.judging.prices import Price, entry_of, price_of
 from rlaif_dagster.judging.retry import OVERLOADED, RATE_LIMITED, Unavailable, retry_after
 from rlaif_dagster.judging.template import Message
 from rlaif_dagster.spec.judge import ApiJudge
@@ -228,6 +228,7 @@ def connect(judge: str, spec: ApiJudge) -> Provider:
             f"data/judges/{judge}.yaml: field 'soft_labels': found true, but {spec.model} gives no log-probabilities; "
             "allowed: false"
         )
+    make_known(litellm, spec)
     return Provider(judge, spec, litellm, key, price_of(spec))
 
 
@@ -242,6 +243,27 @@ def quiet_litellm() -> Any:
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm
+
+
+def make_known(litellm: Any, spec: ApiJudge) -> None:
+    """Tell litellm of a model that its map does not know, such as one on a server of the user's. It would look for a price in
+    a dozen places at every answer, which takes a sixth of a request's CPU time; the judge file's own price counts anyway."""
+    if entry_of(spec.model) or spec.model in litellm.model_cost:
+        return
+    try:
+        _, provider, _, _ = litellm.get_llm_provider(model=spec.model, api_base=spec.api_base)
+    except litellm.exceptions.BadRequestError:  # no provider's name; the first request says so
+        return
+    litellm.register_model(
+        {
+            spec.model: {
+                "litellm_provider": provider,
+                "mode": "chat",
+                "input_cost_per_token": 0.0,
+                "output_cost_per_token": 0.0,
+            }
+        }
+    )
 
 
 def unlogged() -> None:

@@ -180,3 +180,11 @@ def test_a_provider_that_never_gives_them_is_told_before_anything_is_asked(
 def test_soft_labels_by_hand(text: str, tokens: list[Any], expected: float | None) -> None:
     found = soft_label(text, json.dumps(tokens))
     assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_schema_reaches_the_server(api_judge: MakeJudge) -> None:
+    with serving(lambda asked, number: verdict("A")) as server:
+        judge = api_judge(server.url, structured=True)
+        judge.judge([pair(0)], LAW, BOTH)
+        ((_, told), _) = judge.requests([pair(0)], LAW, BOTH)
+    assert server.requests[0]["response_format"] == told["response_format"]
