@@ -18,7 +18,7 @@ PROMPTS = {"train": 20, "eval": 8, "qualitative": 4}
 SMALL = {
     "generation": {"completions": {"max_new_tokens": 40}, "revisions": {"max_new_tokens": 40, "samples": 2}},
     "sft": {"epochs": 1, "max_examples": 8},
-    "reward": {"epochs": 1, "min_accuracy": 0.0},
+    "reward": {"epochs": 1, "min_accuracy": 0.0, "min_gain_over_length": -1, "max_calibration_error": 1},
     "dpo": {"epochs": 1, "max_examples": 8},
     "ppo": {"updates": 2, "rollout_batch": 8, "max_new_tokens": 32},
     "benchmarks": {"responses": {"max_new_tokens": 40}},
