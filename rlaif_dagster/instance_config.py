@@ -36,6 +36,10 @@ DAGSTER_YAML = """\
 telemetry:
   enabled: false
 
+# No invitation to newsletters over the first page.
+nux:
+  enabled: false
+
 # The pools are `accelerator` (what computes) and `judge` (what asks). Runs beyond the limit wait in the queue, where they
 # take no memory.
 concurrency:

@@ -95,7 +95,7 @@ def test_a_comment_runs_nothing(daemon: Daemon, study: Checkout) -> None:
 
 
 def test_two_edits_at_once_run_their_union_once(daemon: Daemon, study: Checkout) -> None:
-    study.edit("recipes/dpo.yaml", "max_length: 400", "learning_rate: 0.002\nmax_length: 400")
+    study.edit("recipes/dpo.yaml", "max_length: 400", "epochs: 2\nmax_length: 400")
     study.edit("recipes/ppo.yaml", "updates: 1", "updates: 2")
     assert daemon.settle() == dict.fromkeys({*after("dpo", "ppo"), *CONCLUSIONS}, 1)
 
@@ -111,7 +111,7 @@ def test_equal_content_ends_the_edit(daemon: Daemon, study: Checkout) -> None:
 
 
 def test_nothing_is_asked_for_while_it_or_what_it_reads_is_being_made(daemon: Daemon, study: Checkout) -> None:
-    study.edit("recipes/dpo.yaml", "learning_rate: 0.002", "learning_rate: 0.003")
+    study.edit("recipes/dpo.yaml", "epochs: 2", "epochs: 3")
     run = daemon("start_elsewhere", asset="preference_pairs", partition="brief|tiny")
     assert daemon("tick")["asked"] == []
     daemon("end_elsewhere", run_id=run)
@@ -200,11 +200,11 @@ def test_every_week_the_benchmarks_are_measured_anew(daemon: Daemon, study: Chec
 
 
 def test_a_wrong_file_fails_the_tick_in_one_line_and_runs_nothing(daemon: Daemon, study: Checkout) -> None:
-    study.edit("recipes/dpo.yaml", "learning_rate: 0.003", "learning_rate: -1")
+    study.edit("recipes/dpo.yaml", "epochs: 3", "epochs: -1")
     told = daemon("tick")
     assert told["error"].startswith("UserError: ")
-    assert "field 'learning_rate'" in told["error"]
-    study.edit("recipes/dpo.yaml", "learning_rate: -1", "learning_rate: 0.003")
+    assert "field 'epochs'" in told["error"]
+    study.edit("recipes/dpo.yaml", "epochs: -1", "epochs: 3")
     assert daemon.settle() == {}
 
 
