@@ -47,7 +47,10 @@ SUITES = {
 }
 """Name of a suite: folder of its data, lm-eval's tasks, examples in context."""
 
-ITEMS = 16  # of each task: some minutes on two cores
+ITEMS = {"truthfulqa_mc2": 16, "mmlu_5shot": 32, "hellaswag": 16}
+"""Of each task, some minutes on two cores. More of MMLU, whose examples differ by subject and are computed once a subject:
+subjects have 100 questions and more, and over a few the examples alone would be measured."""
+
 ROUNDS = 1
 PEER_BATCH = 8
 TOLERANCE = 1e-4  # of rounding; one item answered otherwise moves an accuracy by over 1e-2
@@ -94,9 +97,9 @@ def load_suites(data: Path | None, home: Home) -> dict[str, dict[str, Any]]:
 
 
 def compare(
-    lm: LanguageModel, suites: Mapping[str, Mapping[str, Any]], *, items: int, rounds: int
+    lm: LanguageModel, suites: Mapping[str, Mapping[str, Any]], *, items: Mapping[str, int], rounds: int
 ) -> dict[str, Timing]:
-    """Seconds of both sides by suite, over the first `items` items of each task.
+    """Seconds of both sides by suite, over the first `items` (by suite) items of each task.
 
     Raises WrongResult when a metric differs.
     """
@@ -113,7 +116,7 @@ def compare(
             spent: dict[str, float] = {}
             for side in SIDES if (turn + place) % 2 == 0 else SIDES[::-1]:
                 start = time.perf_counter()
-                results = run_tasks(models[side], tasks, items)
+                results = run_tasks(models[side], tasks, items[suite])
                 spent[side] = time.perf_counter() - start
                 timings[suite].seconds[side] += spent[side]
                 numbers[side] = metrics(results)
