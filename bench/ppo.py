@@ -8,9 +8,10 @@ temperature, rollouts, minibatches, micro-batches, epochs and rates; the reward 
 cost. Each side runs in a process of its own, so that a peak is its own, and in turn; who goes first changes from round to
 round.
 
-One thing favours the peer: its time is `PPOTrainer.train()` alone, ours is the whole of `train_ppo`, with adapters laid on the
-base, held-out evaluations of start and end, a checkpoint, the adapter published. One favours us, by design: answers that ended
-leave our sampling batch, TRL fills up every answer to the full length. The mean lengths are reported.
+Ours evaluates the start and the end on held-out prompts, which TRL is not asked to do: that time is reported, and no part of
+the comparison. Otherwise one thing favours the peer: its time is `PPOTrainer.train()` alone, ours is the whole of `train_ppo`,
+with adapters laid on the base, a checkpoint, the adapter published. And one favours us, by design: answers that ended leave
+our sampling batch, TRL fills up every answer to the full length. The mean lengths are reported.
 
 Speed counts only at equal work: episodes and updates as asked, policies that moved by a finite amount, and answers whose
 entropy is the same on both sides up to what sampling explains.
@@ -70,7 +71,7 @@ class Job:
 @dataclass(frozen=True)
 class Run:
     """One side's training: wall seconds, processor seconds of all threads (which say more on a machine that is not idle), the
-    process's largest memory, and what it did.
+    process's largest memory, and what it did. `phases` are parts of `seconds`, `evaluating` (seconds) comes on top.
 
     `entropy` is the mean of an answer's negative log-probability (nats, at the sampling temperature), `moved` the norm of the
     adapter's B matrices, which start at zero.
@@ -87,6 +88,7 @@ class Run:
     threads: int
     device: str
     phases: Mapping[str, float]
+    evaluating: float = 0.0
 
 
 def measure() -> Measurement:
@@ -159,6 +161,7 @@ def summary(runs: Mapping[str, Sequence[Run]], model: str) -> Measurement:
             "cpu_seconds_per_episode": sum(run.cpu_seconds for run in done) / episodes,
             "peak_memory_bytes": max(run.peak_bytes for run in done),
             "rounds": [run.seconds / run.episodes for run in done],
+            "evaluating_seconds": sum(run.evaluating for run in done),
             "response_tokens": sum(run.response_tokens for run in done) / len(done),
         }
     names = {"seconds_per_episode": "seconds_per_episode", "peak_memory": "peak_memory_bytes"}

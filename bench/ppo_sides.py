@@ -10,6 +10,9 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,24 +88,54 @@ def ours(job: Job) -> dict[str, Any]:
         spec = ModelSpec(folder=job.model, dtype="bfloat16" if torch.cuda.is_available() else "float32")
         lm = load("bench", spec, Home(Path(folder)))
         start, busy = time.perf_counter(), time.process_time()
-        trained = train_ppo(
-            lm, Path(job.reward), prompts, recipe, seed=0, work=Path(folder) / "work", target=target, start_adapter=None
-        )
-        seconds, busy = time.perf_counter() - start, time.process_time() - busy
+        with _evaluations() as evaluating:
+            trained = train_ppo(
+                lm, Path(job.reward), prompts, recipe,
+                seed=0, work=Path(folder) / "work", target=target, start_adapter=None,
+            )  # fmt: skip
+        seconds = time.perf_counter() - start - evaluating.seconds
+        busy = time.process_time() - busy - evaluating.cpu_seconds
         peak = peak_bytes()
         moved = _norm_of_b(target / WEIGHTS)
         timings = json.loads((target / "timings.json").read_text(encoding="utf-8"))
     curves = {name: rows.set_index("step")["value"] for name, rows in trained.metrics.groupby("name")}
-    phases = {
-        name: sum(entry.get(name, 0.0) for entry in timings)
-        for name in ("sampling", "scoring", "updating", "evaluating")
-    }
+    phases = {name: sum(entry.get(name, 0.0) for entry in timings) for name in ("sampling", "scoring", "updating")}
     return {
         "seconds": seconds, "cpu_seconds": busy, "peak_bytes": peak, "episodes": len(curves["reward"]) * job.rollout_batch,
         "updates": len(curves["reward"]), "entropy": float((curves["entropy"] * curves["response_length"]).mean()),
         "response_tokens": float(curves["response_length"].mean()), "moved": moved, "threads": torch.get_num_threads(),
         "device": device_name(), "phases": {**phases, "rest": seconds - sum(phases.values())},
+        "evaluating": evaluating.seconds,
     }  # fmt: skip
+
+
+@dataclass
+class _Spent:
+    """Wall and processor seconds."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@contextmanager
+def _evaluations() -> Iterator[_Spent]:
+    """What `train_ppo` spends on held-out evaluations inside the block."""
+    from rlaif_dagster.training.ppo import loop
+
+    spent, evaluate = _Spent(), loop.evaluate
+
+    def timed(*arguments: Any) -> Any:
+        start, busy = time.perf_counter(), time.process_time()
+        found = evaluate(*arguments)
+        spent.seconds += time.perf_counter() - start
+        spent.cpu_seconds += time.process_time() - busy
+        return found
+
+    loop.evaluate = timed
+    try:
+        yield spent
+    finally:
+        loop.evaluate = evaluate
 
 
 def _norm_of_b(weights: Path) -> float:

@@ -138,13 +138,14 @@ class Reward(Optimization):
         default=0.5, ge=0, le=1, description="on held-out pairs, below which the reward model fails its check"
     )
     min_gain_over_length: float = Field(
-        default=0.0,
+        default=-0.1,
         ge=-1,
         le=1,
-        description="accuracy above that of the better of `longer wins` and `shorter wins`, below which it fails; -1 never fails",
+        description="accuracy above that of the better of `longer wins` and `shorter wins`, below which it fails; negative: how far "
+        "it may be below, -1 never fails",
     )
     max_calibration_error: float = Field(
-        default=0.5,
+        default=0.4,
         ge=0,
         le=1,
         description="expected calibration error on held-out pairs, above which it fails; 1 never fails",

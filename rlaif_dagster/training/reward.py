@@ -121,8 +121,8 @@ def quality_checks(values: dict[str, float], n: int, recipe: Reward) -> list[Che
         Check(
             "reward_length",
             gain <= -1 or accuracy >= length + gain - 1e-9,
-            f"ranks {accuracy:.1%} right, length alone {length:.1%} (the longer answer: {values['longer_accuracy']:.1%}); a gain "
-            f"of at least {100 * gain:.3g} points asked",
+            f"ranks {accuracy:.1%} right, length alone {length:.1%} (the longer answer: {values['longer_accuracy']:.1%}); at least "
+            f"{length + gain:.1%} asked",
         ),
         Check(
             "reward_calibration",

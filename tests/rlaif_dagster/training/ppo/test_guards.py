@@ -15,7 +15,9 @@ START = Evaluation(reward=0.1, kl=0.0, entropy=2.0, distinct=1.0, repetition=0.1
 
 
 def verdicts(recipe: Recipe, published: Evaluation, stopped: tuple[str, str] | None = None) -> dict[str, Check]:
-    made = recipe(max_kl=30.0, min_entropy=0.05, min_distinct=0.5, min_eos_share=0.5)
+    made = recipe(
+        max_kl=30.0, min_entropy=0.05, min_distinct=0.5, min_eos_share=0.5, min_length_share=0.25, max_repetition=0.5
+    )
     found = checks(made, stopped=stopped, largest_kl=12.5, start=START, published=published, published_update=8)
     return {check.name: check for check in found}
 
