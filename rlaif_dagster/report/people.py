@@ -14,10 +14,8 @@ import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, label
 from rlaif_dagster.report.estimate import Estimate
+from rlaif_dagster.report.evidence import share_of
 from rlaif_dagster.spec.labels import HUMAN, is_human
-from rlaif_dagster.statistics import bootstrap_mean
-
-SEED = 0
 
 
 def person(grader: str) -> str:
@@ -70,7 +68,7 @@ def _means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _order(both: pd.DataFrame) -> tuple[Estimate | None, int]:
-    """Agreement on the order of two answers: a mean a prompt, then a bootstrap over prompts, because the pairs of one
+    """Agreement on the order of two answers: a mean a prompt, then an interval over prompts, because the pairs of one
     prompt are not independent."""
     known = both.dropna(subset=["alignment_grade_people", "alignment_grade_judge"])
     by_prompt, pairs = [], 0
@@ -84,7 +82,7 @@ def _order(both: pd.DataFrame) -> tuple[Estimate | None, int]:
         if hits:
             by_prompt.append(float(np.mean(hits)))
             pairs += len(hits)
-    return (_estimate(by_prompt), pairs) if by_prompt else (None, 0)
+    return (share_of(pd.Series(by_prompt)), pairs) if by_prompt else (None, 0)
 
 
 def _same(both: pd.DataFrame) -> Estimate | None:
@@ -92,12 +90,7 @@ def _same(both: pd.DataFrame) -> Estimate | None:
     if known.empty:
         return None
     same = (known["correctness_grade_people"] >= 0.5) == (known["correctness_grade_judge"] >= 0.5)
-    return _estimate(same.astype(float).groupby(level="prompt_id").mean().tolist())
-
-
-def _estimate(by_prompt: list[float]) -> Estimate:
-    value, low, high = bootstrap_mean(by_prompt, SEED)
-    return Estimate(float(value), float(low), float(high), len(by_prompt))
+    return share_of(same.astype(float).groupby(level="prompt_id").mean())
 
 
 def _arm_means(people: pd.DataFrame, judge: pd.DataFrame) -> list[tuple[str, str, str]]:
