@@ -19,6 +19,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.records import History, Record, append_records, cell_of_key, partition_key, read_history
 from rlaif_dagster.resolver import Node
+from rlaif_dagster.warehouse.schemas import TABLES
 from rlaif_dagster.warehouse.store import Cell, Warehouse
 
 NOT_KEPT = {"results.duckdb"}  # a copy of all tables, which are kept themselves
@@ -74,8 +75,8 @@ def snapshot(
             file = name.format(model=cell.model, constitution=cell.constitution)
             source = kept / file
             if not source.exists():
-                if file in NOT_KEPT:
-                    continue
+                if file.split("/")[0] not in TABLES:
+                    continue  # a report or a copy of all tables: no table asks for it
                 current = now.get((asset, partition))
                 source = home.warehouse / file
                 if current is None or current.data_version != record.data_version or not source.exists():

@@ -112,20 +112,21 @@ def compare(
     home = current_home()
     pairs = sides(a, b, chosen)
     with tempfile.TemporaryDirectory(prefix="rlaif-compare-") as folder:
-        homes = {side.at: _home_at(home, side, Path(folder)) for pair in pairs for side in pair}
-        cells = {side.place: Measured.read(homes[side.at], side.cell) for pair in pairs for side in pair}
+        places = dict.fromkeys(side.place for pair in pairs for side in pair)
+        homes = {place: _home_at(home, *place, Path(folder, str(n))) for n, place in enumerate(places)}
+        cells = {place: Measured.read(homes[place], place[0]) for place in places}
         tables = [(one, other, table) for one, other in pairs if (table := comparison(cells, one, other))]
         if not tables:
             raise UserError(f"nothing was measured on both sides of {a} and {b}; `rlaif status` says what there is")
         for one, other, table in tables:
             results().print(table)
             if one.arm == other.arm and one.at != other.at:
-                print_changed(changed_answers(homes[one.at], homes[other.at], one, other), one, other, examples)
+                print_changed(changed_answers(homes[one.place], homes[other.place], one, other), one, other, examples)
 
 
-def _home_at(home: Home, side: Side, folder: Path) -> Home:
-    """The home whose tables are those of the side's time."""
-    if side.at is None:
+def _home_at(home: Home, cell: Cell, at: str | None, folder: Path) -> Home:
+    """The home whose tables are those of the time, as links in `folder`."""
+    if at is None:
         return home
     from rlaif_dagster.cli.moments import moment
     from rlaif_dagster.cli.study import graph
@@ -134,9 +135,8 @@ def _home_at(home: Home, side: Side, folder: Path) -> Home:
     from rlaif_dagster.warehouse.store import Warehouse
 
     history = read_history(Warehouse(home.warehouse))
-    when = before_latest(history, side.cell) if side.at == PREVIOUS else moment(side.at)
-    records = records_at(history, when)
-    return snapshot(home, graph(), records, folder / str(abs(hash(side.at))))
+    when = before_latest(history, cell) if at == PREVIOUS else moment(at)
+    return snapshot(home, graph(), records_at(history, when), folder)
 
 
 def before_latest(history: History, cell: Cell) -> datetime:

@@ -63,8 +63,10 @@ def _dagster_key(cell: Cell) -> str | None:
 def backfills_going_on(instance: dg.DagsterInstance, kind: str) -> list[str]:
     """Ids of the backfills of a kind that have not ended."""
     going_on = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
-    filters = BulkActionsFilter(statuses=going_on, tags={KIND_TAG: kind})
-    return [backfill.backfill_id for backfill in instance.get_backfills(filters=filters)]
+    found = instance.get_backfills(filters=BulkActionsFilter(statuses=going_on))
+    return [
+        backfill.backfill_id for backfill in found if backfill.tags.get(KIND_TAG) == kind
+    ]  # not all storages filter tags
 
 
 def daemon_is_alive(instance: dg.DagsterInstance) -> bool:

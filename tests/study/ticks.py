@@ -76,9 +76,11 @@ class Daemon:
     def schedule(self, name: str) -> dict[str, Any]:
         """One evaluation of a schedule, and the backfills that are there afterwards."""
         known = dict(defs.resources or {})
-        with dg.build_schedule_context(
-            instance=self.instance, repository_def=defs.get_repository_def(), resources=known
-        ) as context:
+        here = property(lambda _: self.instance)  # its own way to the instance is a reference, which this one has not
+        with (
+            dg.build_schedule_context(repository_def=defs.get_repository_def(), resources=known) as context,
+            patch.object(dg.ScheduleEvaluationContext, "instance", here),
+        ):
             told = getattr(schedules, name)(context)
         return {"told": told.skip_message, "backfills": [self._described(one) for one in self.instance.get_backfills()]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -13,7 +14,9 @@ from rlaif_dagster.cli.arms import arms_table
 from rlaif_dagster.cli.cells import select
 from rlaif_dagster.cli.compare import Measured, Side, paired, sides
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.history import keep
 from rlaif_dagster.home import Home
+from rlaif_dagster.records import Record, append_record, partition_key
 from rlaif_dagster.statistics import discordant_interval
 from rlaif_dagster.warehouse.store import Cell
 from tests.warehouse_samples import CELL, write_measurements
@@ -94,3 +97,44 @@ def test_names_of_sides(data: object) -> None:
     ):
         with pytest.raises(UserError, match=part):
             sides(a, b, chosen)
+
+
+def test_a_cell_before_its_last_edit_beside_itself(rlaif: Command, data: object, home: Home) -> None:
+    """DPO's answers and adherence of two reports: levels then and now, and the answers that changed."""
+    warehouse = write_measurements(home.warehouse)
+    now = datetime.now(UTC)
+    adherence = "adherence/model=tiny/constitution=structured/all.parquet"
+    responses = "responses/model=tiny/constitution=structured/dpo.parquet"
+
+    def stood(hours_ago: int, version: str) -> None:
+        for asset, files in (("adherence", [adherence]), ("dpo_responses", [responses]), ("report", [])):
+            keep(warehouse, asset, CELL, version, files)
+            at = now - timedelta(hours=hours_ago)
+            append_record(warehouse, Record(asset, partition_key(CELL), version, "1", (), "run", at, 1.0, 0.0))
+
+    prompts = [{"prompt_id": f"p{n}", "split": "eval", "category": "factual", "text": f"Question {n}?", "reference": None,
+                "source": "s"} for n in range(4)]  # fmt: skip
+    warehouse.write("prompts", pd.DataFrame(prompts))
+    append_record(warehouse, Record("prompts", None, "p", "1", (), "run", now - timedelta(hours=9), 1.0, 0.0))
+    answers = pd.DataFrame(
+        [
+            {"arm": "dpo", "seed": 0, "prompt_id": f"p{n}", "text": f"old {n}", "tokens": 2, "decoding": "greedy"}
+            for n in range(4)
+        ]
+    )
+    warehouse.write("responses", answers, CELL, "dpo")
+    before = warehouse.read("adherence", CELL).drop(columns=["model", "constitution"])
+    warehouse.write("adherence", before.assign(adherent=False), CELL)
+    stood(3, "one")
+    warehouse.write("responses", answers.assign(text=["old 0", "new 1", "new 2", "old 3"]), CELL, "dpo")
+    warehouse.write("adherence", before.assign(adherent=True), CELL)
+    stood(1, "two")
+
+    for then in ("previous", "2 hours ago"):
+        text = rlaif("compare", f"dpo@{then}", "dpo", "--examples", "1").stdout
+        assert lines(text)["greedy adherence"][2] == "−100 points"
+        assert "dpo: 2 greedy answers differ." in text
+        shown = [line.strip() for line in text.splitlines() if line.startswith("  ")][-3:]
+        assert shown == ["Question 1?", "- old 1", "+ new 1"]
+    with pytest.raises(UserError, match="nothing was measured on both sides"):
+        rlaif("compare", "dpo@2 days ago", "dpo")
