@@ -85,12 +85,6 @@ class Dagster:
             else None
         )
 
-    @property
-    def location(self) -> str:
-        """The code location as the page's addresses name it."""
-        found = self._location() or {}
-        return f"{found['repositoryName']}@{found['repositoryLocationName']}"
-
     def switch_on(self, sensor: str) -> None:
         """What the switch in the UI does."""
         mutation = "mutation($s: SensorSelector!){startSensor(sensorSelector: $s){__typename}}"

@@ -22,6 +22,7 @@ from rlaif_dagster.warehouse.store import Cell
 
 MAX_TRIES = 3
 FIRST_WAIT = 60.0  # seconds after the first failure; five times as long after each further one
+NAMED = 8  # partitions in a sentence
 MAX_UNDER_WAY = 25  # requested at a time: an edit in the meantime then finds few runs that nobody needs any more
 
 Key = tuple[str, str | None]  # asset and partition key
@@ -58,8 +59,13 @@ class Decision:
             "asked for": [(r.asset, partition_key(r.cell)) for r in self.requests], "under way": self.under_way,
             "to be tried again later": self.waiting, f"left alone after {MAX_TRIES} failures": self.given_up,
         }  # fmt: skip
-        told = [f"{name}: {', '.join(map(_name, keys))}" for name, keys in parts.items() if keys]
+        told = [f"{name}: {_listed(keys)}" for name, keys in parts.items() if keys]
         return "; ".join(told) or "everything is fresh"
+
+
+def _listed(keys: Sequence[Key]) -> str:
+    more = len(keys) - NAMED
+    return ", ".join(map(_name, keys[:NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def _name(key: Key) -> str:
