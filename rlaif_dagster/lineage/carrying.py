@@ -24,7 +24,7 @@ from rlaif_dagster.lineage.runs import (
     observe_parents,
     process_name,
     was_interrupted,
-    watching_for_dead_runs,
+    watching_the_pools,
 )
 from rlaif_dagster.lineage.study import Study, planned
 from rlaif_dagster.locks import holder, making
@@ -55,7 +55,7 @@ class Carrying:
 
     def run(self, budget_usd: float | None) -> Outcome:
         spent_before = spent_usd(self.study.home)
-        with self.study.instance() as instance, watching_for_dead_runs(instance):
+        with self.study.instance() as instance, watching_the_pools(instance):
             while True:
                 waiting = self.waiting()
                 ready = [item for item in waiting if item.ready]

@@ -14,6 +14,7 @@ import dagster as dg
 import psutil
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import RunFailureReason
+from dagster._core.storage.event_log import SqlEventLogStorage
 
 from rlaif_dagster.automation import Key, Try
 from rlaif_dagster.errors import UserError
@@ -35,7 +36,7 @@ INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
 IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes
 REFRESH_TAG = "rlaif/refresh"  # the run computes again although nothing it reads has changed; which refresh it is
 UNFINISHED = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.MANAGED, Status.CANCELING]
-SECONDS_BETWEEN_LOOKS = 10.0  # at the runs of processes that may have been killed
+SECONDS_BETWEEN_LOOKS = 5.0  # at who holds and who waits for the slots of the pools
 SECONDS_TO_RETRY = 600.0  # a run that Dagster said it would retry, and did not within this time, has failed
 
 
@@ -56,17 +57,30 @@ def end_dead_runs(instance: dg.DagsterInstance) -> None:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
+def admit_forgotten_steps(instance: dg.DagsterInstance) -> None:
+    """Let the first step in where a pool has a free slot and steps wait that nobody will call. Dagster 1.13.27 looks for a
+    free slot and then, in another transaction, queues the step: a slot that is freed in between is never offered to it."""
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        return
+    for pool in storage.get_concurrency_keys():
+        info = storage.get_concurrency_info(pool)
+        if info.pending_step_count and max(info.assigned_step_count, info.active_slot_count) < info.slot_count:
+            storage.assign_pending_steps([pool])
+
+
 @contextmanager
-def watching_for_dead_runs(instance: dg.DagsterInstance, seconds: float = SECONDS_BETWEEN_LOOKS) -> Iterator[None]:
-    """Close dead runs every so many seconds while the block goes on. A run that waits for a slot of its pool would wait for
-    ever if the process of the run that holds it were killed meanwhile."""
+def watching_the_pools(instance: dg.DagsterInstance, seconds: float = SECONDS_BETWEEN_LOOKS) -> Iterator[None]:
+    """Every so many seconds while the block goes on, close dead runs and admit forgotten steps: a run that waits for a slot
+    of its pool would wait for ever if the process of the run that holds it were killed meanwhile."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(seconds):
             end_dead_runs(instance)
+            admit_forgotten_steps(instance)
 
-    watcher = threading.Thread(target=watch, name="dead runs", daemon=True)
+    watcher = threading.Thread(target=watch, name="pools", daemon=True)
     watcher.start()
     try:
         yield

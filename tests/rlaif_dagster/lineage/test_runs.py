@@ -10,9 +10,10 @@ import time
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.storage.event_log import SqlEventLogStorage
 
 from rlaif_dagster.home import Home
-from rlaif_dagster.lineage.runs import PROCESS_TAG, open_instance, watching_for_dead_runs
+from rlaif_dagster.lineage.runs import PROCESS_TAG, admit_forgotten_steps, open_instance, watching_the_pools
 
 
 @dg.op
@@ -37,7 +38,7 @@ def test_the_slot_of_a_process_that_is_killed_meanwhile_is_given_back(
             storage = instance.event_log_storage
             storage.initialize_concurrency_limit_to_default("judge")
             assert storage.claim_concurrency_slot("judge", held.run_id, "step").is_claimed
-            with watching_for_dead_runs(instance, seconds=0.05):
+            with watching_the_pools(instance, seconds=0.05):
                 time.sleep(0.5)
                 assert not storage.claim_concurrency_slot("judge", "waiting", "step").is_claimed
                 other.kill()
@@ -52,3 +53,22 @@ def test_the_slot_of_a_process_that_is_killed_meanwhile_is_given_back(
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_step_that_queued_while_the_slot_was_freed_is_admitted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster's own functions in the order in which two processes can call them."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    with open_instance(home) as instance:
+        storage = instance.event_log_storage
+        assert isinstance(storage, SqlEventLogStorage)
+        storage.initialize_concurrency_limit_to_default("judge")
+        assert storage.claim_concurrency_slot("judge", "first", "step").is_claimed
+        free = storage.has_unassigned_slots("judge")
+        storage.free_concurrency_slot_for_step("first", "step")
+        storage.add_pending_step("judge", "second", "step", priority=0, should_assign=free)
+        assert not storage.claim_concurrency_slot("judge", "second", "step").is_claimed
+        admit_forgotten_steps(instance)
+        assert storage.claim_concurrency_slot("judge", "second", "step").is_claimed
+        storage.add_pending_step("judge", "third", "step", priority=0, should_assign=False)
+        admit_forgotten_steps(instance)
+        assert not storage.claim_concurrency_slot("judge", "third", "step").is_claimed
