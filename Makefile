@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 3000
+WORKERS ?= 2
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ demo: $(READY) ## run the study on the embedded model; ends with the table of th
 	$(BIN)/rlaif up
 
 test: $(READY) ## all tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
 check: $(READY) ## what CI runs: format, lint, types, imports, definitions, tests
 	$(BIN)/ruff format --check .
@@ -32,7 +33,7 @@ check: $(READY) ## what CI runs: format, lint, types, imports, definitions, test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
 bench: $(READY) ## ours and a peer side by side; PART=judge, ppo, evaluation or lineage
 	$(BIN)/python -m bench $(PART)

@@ -10,6 +10,7 @@ from rlaif_dagster.behaviour import LM_EVAL, REVISING, SAMPLING, Behaviour, code
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import CHECKOUT
 from rlaif_dagster.inputs import judge_meaning
+from rlaif_dagster.judging.parsing import PARSING_VERSION
 from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, TEMPLATE_VERSION
 from rlaif_dagster.language.candidates import in_context_chat, rewriting_chat
 from rlaif_dagster.spec.constitution import Constitution, Exemplar, Principle
@@ -32,7 +33,8 @@ def test_assets_rest_on_the_behaviours_that_make_their_content() -> None:
 def test_how_a_judge_is_asked_is_part_of_the_judge() -> None:
     project = Project(CHECKOUT / "data")
     assert judge_meaning(project, "likelihood")["asked"] == {"likelihood": LIKELIHOOD_VERSION}
-    assert TEMPLATE_VERSION in judge_meaning(project, "panel")["asked"].values()
+    asked = judge_meaning(project, "panel")["asked"]
+    assert asked["gpt-4o-mini"] == content_hash(TEMPLATE_VERSION, PARSING_VERSION)
 
 
 def test_another_wording_of_revisions_is_another_version() -> None:

@@ -16,7 +16,7 @@ from bench.daemon import Dagster, made_in
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900)]
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )

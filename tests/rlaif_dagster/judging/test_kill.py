@@ -41,7 +41,10 @@ def start(server: Served, home: Home, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", RUN, *arguments], cwd=CHECKOUT)
 
 
-@pytest.mark.parametrize("faults", [False, True], ids=["server well", "server misbehaving"])
+@pytest.mark.parametrize(
+    "faults",
+    [pytest.param(False, id="server well"), pytest.param(True, id="server misbehaving", marks=pytest.mark.slow)],
+)
 def test_five_kills_cost_at_most_what_was_in_flight(home: Home, tmp_path: Path, *, faults: bool) -> None:
     import pandas as pd
 
