@@ -55,7 +55,9 @@ def test_columns_carry_their_meaning(checkout, made):
 def test_lineage_reaches_from_ppo_to_the_files(checkout, made):
     upstream = rows(checkout, "SELECT upstream FROM lineage WHERE asset = 'ppo_model'")[0][0]
     names = {version["asset"] for version in upstream}
-    assert names == {"prompts", "model_spec", "reward_model", "sft_model", "recipe_ppo"}
+    assert names == {
+        "prompts", "model_spec", "reward_model", "sft_model", "recipe_ppo", "constitution", "judge_spec", "recipe_judging",
+    }  # fmt: skip
     run = checkout.rlaif("lineage", "ppo_model")
     assert run.returncode == 0
     assert "constitution" in run.stdout
