@@ -15,6 +15,7 @@ import psutil
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import RunFailureReason
 from dagster._core.storage.event_log import SqlEventLogStorage
+from filelock import FileLock
 
 from rlaif_dagster.automation import Key, Try
 from rlaif_dagster.errors import UserError
@@ -42,9 +43,11 @@ SECONDS_TO_RETRY = 600.0  # a run that Dagster said it would retry, and did not 
 
 def open_instance(home: Home) -> dg.DagsterInstance:
     """Dagster's instance under RLAIF_HOME, configured on first use."""
-    os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(home))
-    instance = dg.DagsterInstance.get()
-    end_dead_runs(instance)
+    folder = prepare_dagster_home(home)
+    os.environ["DAGSTER_HOME"] = str(folder)
+    with FileLock(folder / "opening.lock"):  # of two that open it for the first time, both would make its tables
+        instance = dg.DagsterInstance.get()
+        end_dead_runs(instance)
     return instance
 
 

@@ -42,7 +42,7 @@ def test_our_side_trains_what_it_is_asked(tiny_model_folder: Path, tmp_path: Pat
     assert run.entropy > 1
     assert 0 < run.response_tokens <= 5
     assert run.seconds == pytest.approx(sum(run.phases.values()))
-    assert 0 < run.peak_bytes <= peak_bytes()
+    assert 0 < run.peak_bytes <= peak_bytes() + (1 << 20)  # the kernel counts pages in batches
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def texts(folder: Path) -> Iterator[tuple[Path, bytes]]:
 def test_no_key_in_anything_that_a_study_writes(study: Checkout) -> None:
     with serving(lambda request, number: fails(401, f"Incorrect API key provided: {KEY}")) as server:
         refused = planted_up(study, server.url, "--select", "judge_agreement")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "does not accept the key (401); check the key in PLANTED_JUDGE_KEY" in refused.stderr
     with serving(echoes) as server:
         done = planted_up(study, server.url)
