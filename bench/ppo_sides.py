@@ -153,7 +153,7 @@ def peer(job: Job, folder: Path) -> dict[str, Any]:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-    from trl.experimental.ppo import PPOConfig, PPOTrainer
+    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
     if not Path(str(trl.__file__)).is_relative_to(folder):
         raise RuntimeError(f"trl {TRL} was asked for, but {trl.__file__} was imported")
@@ -174,7 +174,7 @@ def peer(job: Job, folder: Path) -> dict[str, Any]:
         trainer = PPOTrainer(
             args=PPOConfig(
                 output_dir=output, per_device_train_batch_size=job.micro_batch, num_mini_batches=job.minibatches,
-                gradient_accumulation_steps=job.rollout_batch // job.minibatches // job.micro_batch,
+                gradient_accumulation_steps=job.rollout_batch // job.micro_batch,  # TRL's rollout batch is their product
                 num_ppo_epochs=job.epochs, total_episodes=job.episodes, learning_rate=job.learning_rate,
                 response_length=job.response_length, temperature=job.temperature, kl_coef=job.kl_coefficient,
                 local_rollout_forward_batch_size=job.rollout_batch, report_to=[], use_cpu=not cuda, bf16=cuda,
@@ -194,15 +194,25 @@ def peer(job: Job, folder: Path) -> dict[str, Any]:
             log(metrics, *rest)
 
         trainer.log = keep
+        lengths: list[float] = []
+        truncate = ppo_trainer.truncate_response
+
+        def counted(stop: int, pad: int, responses: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = truncate(stop, pad, responses)
+            lengths.extend((found != pad).sum(1).tolist())
+            return found
+
+        ppo_trainer.truncate_response = counted
         start, busy = time.perf_counter(), time.process_time()
         trainer.train()
         seconds, busy = time.perf_counter() - start, time.process_time() - busy
     peak = peak_bytes()
     factors = [p for name, p in trainer.model.policy.named_parameters() if "lora_B" in name]
+    tokens = sum(lengths) / len(lengths)
     entropies = [metrics["objective/entropy"] for metrics in logged]
     return {
         "seconds": seconds, "cpu_seconds": busy, "peak_bytes": peak, "episodes": trainer.state.episode, "updates": len(logged),
-        "entropy": sum(entropies) / len(entropies), "response_tokens": float(job.response_length),
+        "entropy": sum(entropies) / len(entropies), "response_tokens": tokens,
         "moved": math.sqrt(sum(float(p.detach().float().square().sum()) for p in factors)),
         "threads": torch.get_num_threads(), "device": device_name(), "phases": {},
     }  # fmt: skip

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
+from rlaif_dagster.language import onednn
 from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
@@ -95,6 +96,7 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     from rlaif_dagster.language.backbone import release
 
     release()
+    onednn.use()
     location, keywords = weights_location(spec, home)
     try:
         tokenizer = load_tokenizer(spec, home)

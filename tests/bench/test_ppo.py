@@ -53,8 +53,8 @@ def test_our_side_trains_what_it_is_asked(tiny_model_folder: Path, tmp_path: Pat
         ({"episodes": 16, "updates": 1}, ["peer: 16 episodes in 1 updates, 32 in 2 were asked for"]),
         ({"moved": 0.0}, ["peer: the policy moved by 0.0"]),
         ({"moved": float("nan")}, ["peer: the policy moved by nan"]),
-        ({"entropy": 90.0}, ["entropy of an answer: ours 40 nats, peer 90"]),
-        ({"entropy": float("nan")}, ["entropy of an answer: ours 40 nats, peer nan"]),
+        ({"entropy": 90.0}, ["entropy of a token: ours 0.889 nats, peer 2"]),
+        ({"entropy": float("nan")}, ["entropy of a token: ours 0.889 nats, peer nan"]),
         ({"device": "Some GPU"}, ["peer ran on Some GPU, ours on cpu"]),
     ],
 )
