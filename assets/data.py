@@ -43,7 +43,10 @@ def completions(
         [identity, sorted(questions["prompt_id"])],
         lambda: {
             "completions": complete(
-                language_model.load(step.model), questions, recipe, step.chunks(step.model_spec.meaning())
+                language_model.load(step.model, step.model_spec),
+                questions,
+                recipe,
+                step.chunks(step.model_spec.meaning()),
             )
         },
     )

@@ -3,6 +3,8 @@
 The arms differ only in which adapter is loaded, so one factory makes their two assets.
 """
 
+from functools import partial
+
 import dagster as dg
 import pandas as pd
 
@@ -64,10 +66,15 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
 
             parts = []
             for seed, adapter in step.policies(model_store, arm):
-                lm = language_model.arm(step.model, path_of(adapter))
+                lm = language_model.arm(step.model, step.model_spec, path_of(adapter))
                 chunks = step.chunks(step.model_spec.meaning(), digest_of(adapter))
                 frames = run_benchmarks(
-                    lm, recipe, folder, chunks=chunks, mirrors=step.home.cache / "mirrors", grader=judge.harmful
+                    lm,
+                    recipe,
+                    folder,
+                    chunks=chunks,
+                    mirrors=step.home.cache / "mirrors",
+                    grader=partial(judge.harmful, step.project, step.committed_before),
                 )
                 parts.append([frame.assign(arm=arm, seed=seed) for frame in frames])
             numbers, items = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
@@ -76,7 +83,7 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
         reads = [
             step.model_spec.meaning(), [digest_of(a) for _, a in step.policies(model_store, arm)],
             [[task.meaning() for task in recipe.tasks], recipe.seed, items_version(recipe, folder)],
-            [[judge.meaning(task.judge), GRADE_VERSION] for task in recipe.tasks if task.judge],
+            [[judge.meaning(step.project, task.judge), GRADE_VERSION] for task in recipe.tasks if task.judge],
         ]  # fmt: skip
         frames = step.recall(
             reads, evaluate, final=lambda frames: bool(frames["benchmark_items"]["score"].notna().all())
@@ -124,7 +131,7 @@ def _responses_asset(arm: str) -> dg.AssetsDefinition:
 
             parts = []
             for seed, adapter in step.policies(model_store, arm):
-                lm = language_model.arm(step.model, path_of(adapter))
+                lm = language_model.arm(step.model, step.model_spec, path_of(adapter))
                 chunks = step.chunks(step.model_spec.meaning(), digest_of(adapter))
                 parts.append(respond(lm, questions, recipe, chunks=chunks).assign(arm=arm, seed=seed))
             return {"responses": pd.concat(parts, ignore_index=True)}
@@ -164,15 +171,15 @@ def head_to_head(
     from rlaif_dagster.evaluation.head_to_head import head_to_head as compare
 
     step = Step.begin(context, project, warehouse)
-    recipe, constitution = judge.recipe(), step.constitution
+    recipe, constitution = judge.recipe(step.project), step.constitution
     answers, questions = step.responses(ARMS), step.evaluation_prompts()
     reads = [
-        judge.meaning(), recipe.meaning(), [p.meaning() for p in constitution.principles], step.judged_principles(),
+        judge.meaning(step.project), recipe.meaning(), [p.meaning() for p in constitution.principles], step.judged_principles(),
         step.response_versions(ARMS), sorted(questions["prompt_id"]),
     ]  # fmt: skip
     frames = step.recall(
         reads,
-        lambda: {"head_to_head": compare(answers, questions, constitution, recipe, judge.build())},
+        lambda: {"head_to_head": compare(answers, questions, constitution, recipe, judge.build(step.project))},
         final=lambda frames: complete(frames["head_to_head"]),
     )
     found = frames["head_to_head"]
@@ -195,19 +202,19 @@ def qualitative(
     from rlaif_dagster.judging.labels import read_human_grades
 
     step = Step.begin(context, project, warehouse)
-    recipe, constitution = judge.recipe(), step.constitution
+    recipe, constitution = judge.recipe(step.project), step.constitution
     answers, questions = step.responses(ARMS), step.read("prompts")
     human = [
         g for g in read_human_grades(step.project.root / "labels")
         if (g.model, g.constitution) == (step.cell.model, step.cell.constitution)
     ]  # fmt: skip
     reads = [
-        judge.meaning(), recipe.meaning(), [p.meaning() for p in constitution.principles], step.judged_principles(),
+        judge.meaning(step.project), recipe.meaning(), [p.meaning() for p in constitution.principles], step.judged_principles(),
         step.response_versions(ARMS), step.version("prompts"), [g.meaning() for g in human],
     ]  # fmt: skip
     frames = step.recall(
         reads,
-        lambda: {"qualitative": grade(answers, questions, constitution, recipe, judge.build(), human)},
+        lambda: {"qualitative": grade(answers, questions, constitution, recipe, judge.build(step.project), human)},
         final=lambda frames: complete(frames["qualitative"]),
     )
     graded = frames["qualitative"]

@@ -36,7 +36,12 @@ def sft_model(
         from rlaif_dagster.training.sft import train_sft
 
         return train_sft(
-            language_model.load(step.model), pairs, recipe, seed=run.seed, work=run.work, target=run.target
+            language_model.load(step.model, step.model_spec),
+            pairs,
+            recipe,
+            seed=run.seed,
+            work=run.work,
+            target=run.target,
         )
 
     return train_arm(step, model_store, "sft", recipe, (recipe.seed,), [step.version("preference_pairs")], train)
@@ -61,7 +66,12 @@ def reward_model(
         from rlaif_dagster.training.reward import train_reward
 
         return train_reward(
-            language_model.load(step.model), pairs, recipe, seed=run.seed, work=run.work, target=run.target
+            language_model.load(step.model, step.model_spec),
+            pairs,
+            recipe,
+            seed=run.seed,
+            work=run.work,
+            target=run.target,
         )
 
     return train_arm(step, model_store, "reward", recipe, (recipe.seed,), [step.version("preference_pairs")], train)
@@ -87,7 +97,7 @@ def dpo_model(
         from rlaif_dagster.training.dpo import train_dpo
 
         return train_dpo(
-            language_model.load(step.model), pairs, recipe,
+            language_model.load(step.model, step.model_spec), pairs, recipe,
             seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
         )  # fmt: skip
 
@@ -122,17 +132,18 @@ def ppo_model(
 
         judged = recipe.reward.judge > 0
         return train_ppo(
-            language_model.load(step.model), path_of(reward), questions, recipe,
+            language_model.load(step.model, step.model_spec), path_of(reward), questions, recipe,
             seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
-            judge=DirectJudge(judge.build(), step.constitution, judge.recipe()) if judged else None,
+            judge=DirectJudge(judge.build(step.project), step.constitution, judge.recipe(step.project, step.committed_before))
+            if judged
+            else None,
         )  # fmt: skip
 
     reads = [sorted(questions["prompt_id"]), digest_of(reward), digest_of(start)]
     if recipe.reward.judge:
         principles = [p.meaning() for p in step.constitution.principles]
-        reads.append(
-            [judge.meaning(), judge.recipe().orders, judge.recipe().mode, step.judged_principles(), principles]
-        )
+        judging = judge.recipe(step.project)
+        reads.append([judge.meaning(step.project), judging.orders, judging.mode, step.judged_principles(), principles])
     return train_arm(step, model_store, "ppo", recipe, recipe.seeds, reads, train)
 
 

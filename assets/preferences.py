@@ -39,7 +39,7 @@ def revisions(
         reads,
         lambda: {
             "revisions": revise(
-                language_model.load(step.model),
+                language_model.load(step.model, step.model_spec),
                 questions,
                 first,
                 constitution,
@@ -64,23 +64,22 @@ def judgments(
     from rlaif_dagster.judging.judgments import judge_candidates
 
     step = Step.begin(context, project, warehouse)
-    recipe, constitution, questions = judge.recipe(), step.constitution, step.training_prompts()
+    recipe, constitution, questions = judge.recipe(step.project), step.constitution, step.training_prompts()
     candidates = step.candidates()
     reads = [
-        judge.meaning(), recipe.orders, recipe.mode, recipe.tie_margin, step.judged_principles(recipe.mode),
+        judge.meaning(step.project), recipe.orders, recipe.mode, recipe.tie_margin, step.judged_principles(recipe.mode),
         sorted(questions["prompt_id"]), sorted(candidates["completion_id"]),
     ]  # fmt: skip
-    asked_before = judge.outcomes()
     frames = step.recall(
         reads,
-        lambda: {"judgments": judge_candidates(questions, candidates, constitution, recipe, judge.build())},
+        lambda: {"judgments": judge_candidates(questions, candidates, constitution, recipe, judge.build(step.project))},
         final=lambda frames: not (frames["judgments"]["verdict"] == "error").any(),
     )
     verdicts = frames["judgments"]
     return step.finish(
         frames,
         checks=verdict_checks(verdicts, recipe),
-        metadata=verdicts["verdict"].value_counts().to_dict() | judge.account(asked_before),
+        metadata=verdicts["verdict"].value_counts().to_dict(),
     )
 
 
@@ -124,26 +123,25 @@ def judge_agreement(
 
     step = Step.begin(context, project, warehouse)
     recipe, labelled, folder = (
-        judge.recipe(),
+        judge.recipe(step.project),
         step.project.labelled_pairs(),
         step.project.root / "labels",
     )
     reads = [
-        judge.meaning(), recipe.orders, recipe.mode, recipe.tie_margin, step.constitution.meaning(),
+        judge.meaning(step.project), recipe.orders, recipe.mode, recipe.tie_margin, step.constitution.meaning(),
         labels_version(labelled, folder),
     ]  # fmt: skip
-    asked_before = judge.outcomes()
     frames = step.recall(
         reads,
         lambda: {
             "judge_agreement": agreement(
-                str(step.cell.constitution), step.constitution, labelled, folder, recipe, judge.build()
+                str(step.cell.constitution), step.constitution, labelled, folder, recipe, judge.build(step.project)
             )
         },
         final=lambda frames: not frames["judge_agreement"]["errors"].any(),
     )
     check = trust_check(frames["judge_agreement"], recipe)
-    return step.finish(frames, checks=[check], metadata=judge.account(asked_before))
+    return step.finish(frames, checks=[check])
 
 
 PREFERENCE_ASSETS: list[dg.AssetsDefinition] = [revisions, judgments, preference_pairs, judge_agreement]

@@ -26,7 +26,7 @@ from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.history import keep
 from rlaif_dagster.home import Home, report_path
 from rlaif_dagster.inputs import INPUTS
-from rlaif_dagster.judging.ledger import spent_usd
+from rlaif_dagster.judging.ledger import account, outcomes, spent_usd, unsure_usd
 from rlaif_dagster.lineage.graph import WRITES
 from rlaif_dagster.lineage.runs import REFRESH_TAG
 from rlaif_dagster.records import Record, Version, append_record, partition_key, remember_meaning
@@ -71,7 +71,9 @@ class Step:
     home: Home
     started: float
     upstream: tuple[Version, ...]
-    spent_before: float
+    spent_before: float  # US dollars that this process has paid judges, and
+    unsure_before: float  # may have been billed for besides
+    asked_before: dict[str, int]  # its requests by outcome
     recalled: list[str] = field(default_factory=list)  # keys of the remembered results that this step used
 
     @classmethod
@@ -80,11 +82,18 @@ class Step:
         files, tables, cell = project.open(), warehouse.open(), cell_of(context)
         upstream = tuple(_parent_versions(context.asset_key.to_user_string(), cell, files, tables, warehouse.home))
         home = warehouse.home
-        return cls(context, cell, files, tables, home, time.time(), upstream, spent_usd(home))
+        return cls(
+            context, cell, files, tables, home, time.time(), upstream, spent_usd(home), unsure_usd(home), outcomes(home)
+        )
 
     @property
     def asset(self) -> str:
         return self.context.asset_key.to_user_string()
+
+    @property
+    def committed_before(self) -> float:
+        """What a budget of this step does not count: US dollars paid, or perhaps billed, before it began."""
+        return self.spent_before + self.unsure_before
 
     @property
     def model(self) -> str:
@@ -247,7 +256,8 @@ class Step:
         shown: dict[str, Any] = {f"rows of {name}": len(frame) for name, frame in frames.items()}
         shown |= {f"preview of {name}": dg.MetadataValue.md(preview(frame)) for name, frame in frames.items()}
         shown |= self._table_metadata(frames) | plots(frames)
-        shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd} | (metadata or {})
+        shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd}
+        shown |= account(self.home, self.asked_before, self.unsure_before) | (metadata or {})
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
             metadata=shown,

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 
 if TYPE_CHECKING:
     from rlaif_dagster.language.base_model import LanguageModel
+    from rlaif_dagster.spec.model import ModelSpec
 
 
 class LanguageModelResource(dg.ConfigurableResource):
-    """Loads weights; torch is imported only when a step asks for them."""
+    """Loads weights; torch is imported only when a step asks for them. The model's file is the step's own view of it: what
+    is loaded is what the result is kept under."""
 
-    project: ProjectResource
     warehouse: WarehouseResource
 
-    def load(self, model: str, adapter: Path | None = None) -> LanguageModel:
+    def load(self, model: str, spec: ModelSpec, adapter: Path | None = None) -> LanguageModel:
         """A fresh copy of the base model, `adapter` merged into it where one is given."""
         from rlaif_dagster.language.base_model import load
 
-        return load(model, self.project.open().model(model), self.warehouse.home, adapter=adapter)
+        return load(model, spec, self.warehouse.home, adapter=adapter)
 
-    def arm(self, model: str, adapter: Path | None = None) -> LanguageModel:
+    def arm(self, model: str, spec: ModelSpec, adapter: Path | None = None) -> LanguageModel:
         """The same weights on the backbone that this process keeps: for reading only, and only until the next arm is
         asked for."""
         from rlaif_dagster.language.backbone import backbone
 
-        return backbone(model, self.project.open().model(model), self.warehouse.home).arm(adapter)
+        return backbone(model, spec, self.warehouse.home).arm(adapter)

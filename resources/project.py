@@ -15,4 +15,5 @@ class ProjectResource(dg.ConfigurableResource):
     folder: str | None = None  # RLAIF_DATA, else data/ in the checkout
 
     def open(self) -> Project:
-        return Project(Path(self.folder)) if self.folder else Project.current()
+        """The files as a step finds them: what it reads twice is the same twice."""
+        return (Project(Path(self.folder)) if self.folder else Project.current()).snapshot()

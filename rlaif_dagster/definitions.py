@@ -13,16 +13,16 @@ from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 
 nodes = graph_nodes()
-project, warehouse = ProjectResource(), WarehouseResource()
+warehouse = WarehouseResource()
 
 defs = dg.Definitions(
     assets=ASSETS,
     jobs=JOBS,
     resources={
-        "project": project,
+        "project": ProjectResource(),
         "warehouse": warehouse,
-        "language_model": LanguageModelResource(project=project, warehouse=warehouse),
-        "judge": JudgeResource(project=project, warehouse=warehouse),
+        "language_model": LanguageModelResource(warehouse=warehouse),
+        "judge": JudgeResource(warehouse=warehouse),
         "model_store": ModelStoreResource(warehouse=warehouse),
     },
     sensors=[follow_edits],

@@ -24,7 +24,7 @@ from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.asking import Failure, ask_all
 from rlaif_dagster.judging.cache import Answer, cache_path, open_cache
-from rlaif_dagster.judging.panel import PanelJudge
+from rlaif_dagster.judging.panel import PanelJudge, committed_for
 from rlaif_dagster.judging.provider import connect
 from rlaif_dagster.judging.verdicts import Judge, make_pair
 from rlaif_dagster.spec.constitution import Constitution
@@ -158,10 +158,11 @@ def _by_panel(
     by_member = []
     for member, _ in judge.members:
         title = f"{progress}: {member.name}" if progress else None
+        before = committed_for(member)
         own = grades(answers, constitution, member, budget_usd=budget_usd, progress=title)
         by_member.append(own)
         if budget_usd is not None:
-            budget_usd = max(0.0, budget_usd - sum(one.cost_usd for one in own))
+            budget_usd = max(0.0, budget_usd - (committed_for(member) - before))
     return [
         Grade(
             _mean([one.alignment for one in own], weights),

@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.asking import Failure, ask_all
@@ -31,40 +30,17 @@ from rlaif_dagster.judging.verdicts import Judgment, Mode, Order, Pair, Verdict,
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.judge import ApiJudge as ApiSpec
 
-OUTSIDE_PARAMETERS = {
-    "api_key",
-    "api_base",
-    "base_url",
-    "model",
-    "messages",
-    "temperature",
-    "max_tokens",
-    "timeout",
-    "stream",
-}
-
 
 @dataclass(frozen=True)
 class ApiJudge:
     """A judge behind litellm. `backoff` is the first wait of the retries and `poll` that between looks at a batch, in
-    seconds.
-
-    Raises UserError for fields among `parameters` that have a place of their own: a key in a file would reach the cache's keys,
-    the lineage and the version control.
-    """
+    seconds."""
 
     name: str
     spec: ApiSpec
     home: Home
     backoff: float = 1.0
     poll: float = POLL_SECONDS
-
-    def __post_init__(self) -> None:
-        if wrong := sorted(OUTSIDE_PARAMETERS & set(self.spec.parameters)):
-            raise UserError(
-                f"data/judges/{self.name}.yaml: field 'parameters' may not hold {', '.join(wrong)}; "
-                "use the judge's own fields, and api_key_env for a key"
-            )
 
     @cached_property
     def template_version(self) -> str:

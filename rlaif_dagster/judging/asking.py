@@ -253,7 +253,9 @@ class _Run:
             self.pace.failed()
 
     def _book(self, request: _Request, outcome: str, billed: bool) -> None:
-        self.cache.put({}, Entry(self.provider.endpoint, outcome, characters=_characters(request.messages)))
+        unsure = request.most if billed else 0.0
+        entry = Entry(self.provider.endpoint, outcome, characters=_characters(request.messages), unsure_usd=unsure)
+        self.cache.put({}, entry)
         self.budget.settle(request.most, 0.0, unsure=billed)
 
     def _give_up(self) -> None:

@@ -18,7 +18,7 @@ def make_judge(name: str, judges: Mapping[str, JudgeSpec], models: Mapping[str, 
     likelihood judges among them read with.
 
     Loads no weights and asks for no key: both happen when something must be judged that the cache does not know. Raises
-    UserError for a panel within a panel and for parameters that an API judge may not have.
+    UserError for a panel within a panel.
     """
     spec = judges[name]
     if isinstance(spec, LikelihoodSpec):

@@ -158,6 +158,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
             connection.execute("ALTER TABLE answers ADD COLUMN logprobs TEXT")
         new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
         connection.execute(LEDGER_SCHEMA)
+        if not new and "unsure_usd" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(ledger)")}:
+            connection.execute("ALTER TABLE ledger ADD COLUMN unsure_usd REAL NOT NULL DEFAULT 0")
         if new:
             (paid,) = connection.execute("SELECT sum(cost_usd) FROM answers").fetchone()
             if paid:

@@ -3,6 +3,9 @@
 One row a process, endpoint and outcome, in the same file and the same transaction as the answers. A budget is held against
 what the own process spent: another one that judges at the same time spends its own. Answers of the past give the plan its
 measures: tokens a character, tokens and seconds a reply.
+
+A request that ended without an answer may have been billed all the same (a timeout says nothing about the price). What it can
+have cost at most is booked beside what is known to be paid, never within it.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ CREATE TABLE IF NOT EXISTS ledger (
     tokens_out INTEGER NOT NULL,
     characters INTEGER NOT NULL,
     seconds REAL NOT NULL,
+    unsure_usd REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (process, endpoint, outcome)
 ) WITHOUT ROWID
 """
@@ -39,7 +43,7 @@ CREATE TABLE IF NOT EXISTS ledger (
 @dataclass(frozen=True)
 class Entry:
     """Requests to one endpoint (a model and who serves it) with one outcome: `answered`, or why no answer came.
-    `characters` are those that were sent."""
+    `characters` are those that were sent; `unsure_usd` is what requests without an answer may have cost."""
 
     endpoint: str
     outcome: str
@@ -49,6 +53,7 @@ class Entry:
     tokens_out: int = 0
     characters: int = 0
     seconds: float = 0.0
+    unsure_usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,15 @@ class Measured:
 def book(connection: sqlite3.Connection, entry: Entry, process: str = PROCESS) -> None:
     """Add an entry to its row, within the caller's transaction."""
     connection.execute(
-        "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "INSERT INTO ledger (process, endpoint, outcome, requests, cost_usd, tokens_in, tokens_out, characters, seconds, "
+        "unsure_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
         "requests = requests + excluded.requests, cost_usd = cost_usd + excluded.cost_usd, "
         "tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out, "
-        "characters = characters + excluded.characters, seconds = seconds + excluded.seconds",
+        "characters = characters + excluded.characters, seconds = seconds + excluded.seconds, "
+        "unsure_usd = unsure_usd + excluded.unsure_usd",
         (
             process, entry.endpoint, entry.outcome, entry.requests, entry.cost_usd, entry.tokens_in, entry.tokens_out,
-            entry.characters, entry.seconds,
+            entry.characters, entry.seconds, entry.unsure_usd,
         ),
     )  # fmt: skip
 
@@ -79,6 +86,18 @@ def spent_usd(home: Home) -> float:
     """US dollars that this process paid for answers."""
     ((total,),) = _query(home, "SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE process = ?", PROCESS) or [(0.0,)]
     return float(total)
+
+
+def unsure_usd(home: Home) -> float:
+    """US dollars that requests of this process may have cost beyond what was paid for answers, at most."""
+    sql = "SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE process = ?"
+    ((total,),) = _query(home, sql, PROCESS) or [(0.0,)]
+    return float(total)
+
+
+def committed_usd(home: Home) -> float:
+    """What a budget is held against: all that this process paid or may have been billed for."""
+    return spent_usd(home) + unsure_usd(home)
 
 
 def total_usd(home: Home) -> float:
@@ -110,6 +129,17 @@ def measured(home: Home, endpoint: str) -> Measured | None:
     return None
 
 
+def account(home: Home, before: Mapping[str, int], unsure_before: float = 0.0) -> dict[str, float | int]:
+    """For a step's metadata: this process's requests by outcome since an earlier look, what those without an answer may
+    have cost, and what judging has cost in all. Nothing for a step that asked nobody."""
+    asked: dict[str, float | int] = {f"requests {kind}": n for kind, n in outcomes_since(home, before).items()}
+    if not asked:
+        return {}
+    if unsure := unsure_usd(home) - unsure_before:
+        asked["cost_usd of requests without an answer, at most"] = unsure
+    return asked | {"cost_usd of all judging": total_usd(home)}
+
+
 def _query(home: Home, sql: str, *values: str) -> list[tuple[float, ...]]:
     """The rows of a query on the ledger; none where there is no ledger."""
     path: Path = home.cache / "judgments.sqlite"
@@ -119,7 +149,7 @@ def _query(home: Home, sql: str, *values: str) -> list[tuple[float, ...]]:
     try:
         return connection.execute(sql, values).fetchall()
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
+        if "no such table" in str(error) or "no such column" in str(error):  # of an older release, not opened since
             return []
         raise
     finally:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.judging.api import ApiJudge
+from rlaif_dagster.judging.ledger import committed_usd
 from rlaif_dagster.judging.questions import judged_by
 from rlaif_dagster.judging.verdicts import (
     FAILED,
@@ -54,10 +56,11 @@ class PanelJudge:
         """The table judgments; `raw` is JSON of the members' verdicts and probabilities.
 
         A member that scores answers one by one votes in both orders alike; where all members do, so does the panel. Members
-        are asked one after the other and share the budget, of which only what this run pays is taken.
+        are asked one after the other and share the budget, of which what this run pays, or may be billed for, is taken.
         """
         votes = []
         for member, _ in self.members:
+            before = committed_for(member)
             own = member.judge(
                 pairs,
                 constitution,
@@ -68,7 +71,7 @@ class PanelJudge:
             )
             votes.append({(row.pair_id, row.principle_id, row.order): row for row in _rows(own)})
             if budget_usd is not None:
-                budget_usd = max(0.0, budget_usd - float(own.loc[~own["cached"].astype(bool), "cost_usd"].sum()))
+                budget_usd = max(0.0, budget_usd - (committed_for(member) - before))
 
         seen: Sequence[Order] = orders if any(order != "none" for own in votes for *_, order in own) else ("none",)
         judgments = [
@@ -114,6 +117,13 @@ class PanelJudge:
             latency_ms=max((row.latency_ms for row in paid), default=0.0),
             cached=all(row.cached for row in rows),
         )
+
+
+def committed_for(judge: Judge) -> float:
+    """What a budget of this judge is held against, US dollars: all that this process paid judges or may have been billed
+    for; 0 for a judge that asks nobody."""
+    members = [member for member, _ in judge.members] if isinstance(judge, PanelJudge) else [judge]
+    return max((committed_usd(member.home) for member in members if isinstance(member, ApiJudge)), default=0.0)
 
 
 def _rows(frame: pd.DataFrame) -> list[Judgment]:

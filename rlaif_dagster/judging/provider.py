@@ -97,9 +97,16 @@ class Provider:
             logprobs=self._logprobs(choice),
         )
 
+    @cached_property
+    def _secrets(self) -> list[str]:
+        """The key, and what else the environment keeps secret: litellm finds keys there that no file names."""
+        return secrets(self.api_key)
+
     def _clean(self, text: str) -> str:
         """The text without the key: a server may echo what it was sent."""
-        return text.replace(self.api_key, "***") if self.api_key and self.api_key != NO_KEY else text
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def clean_line(self, text: str) -> str:
         """The text on one short line, without anything that looks like a key."""
@@ -278,12 +285,17 @@ def unlogged() -> None:
 
 def without_secrets(text: str, key: str | None = None) -> str:
     """The text on one short line, with the key, every secret of the environment and whatever looks like one taken out."""
-    secrets = {value for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= 8}
-    if key and key != NO_KEY:
-        secrets.add(key)
-    for secret in sorted(secrets, key=len, reverse=True):
+    for secret in secrets(key):
         text = text.replace(secret, "***")
     return " ".join(_SECRET_LOOK.sub("***", text).split())[:_LINE]
+
+
+def secrets(key: str | None = None) -> list[str]:
+    """The key and every secret of the environment, the longest first: one may be the beginning of another."""
+    found = {value for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= 8}
+    if key and key != NO_KEY:
+        found.add(key)
+    return sorted(found, key=len, reverse=True)
 
 
 def _headers(error: Exception) -> Mapping[str, str]:

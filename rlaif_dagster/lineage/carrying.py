@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from rlaif_dagster.judging.ledger import spent_usd
+from rlaif_dagster.judging.ledger import committed_usd
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.runs import (
     INPUTS_TAG,
@@ -54,7 +54,7 @@ class Carrying:
         return [item for item in stale if (item.asset, item.cell) not in self.failed]
 
     def run(self, budget_usd: float | None) -> Outcome:
-        spent_before = spent_usd(self.study.home)
+        spent_before = committed_usd(self.study.home)
         with self.study.instance() as instance, watching_the_pools(instance):
             while True:
                 waiting = self.waiting()
@@ -62,7 +62,7 @@ class Carrying:
                 self.on_event(Event("planned", remaining=len(waiting)))
                 if not ready:
                     break
-                spent = spent_usd(self.study.home) - spent_before
+                spent = committed_usd(self.study.home) - spent_before
                 left = None if budget_usd is None else max(budget_usd - spent, 0.0)
                 free = [item for item in ready if holder(self.study.home, item.asset, partition_key(item.cell)) is None]
                 self._make((free or ready)[0], instance, left, len(waiting))

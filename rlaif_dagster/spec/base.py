@@ -18,6 +18,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 
 NOT_MEANING = "not part of the meaning"
+SECRET = "secret"  # type of a pydantic error whose input is shown to nobody
 
 
 class Spec(BaseModel):
@@ -83,7 +84,10 @@ def parse(kind: type[SpecT], content: dict[str, Any], path: Path) -> SpecT:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, kind)}") from None
+        line = explain(error, kind)
+    raise UserError(
+        f"{path}: {line}"
+    )  # outside the handler: pydantic's error, which repeats the input, is not its context
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
@@ -96,6 +100,8 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
             problems.append(f"field '{field}' is unknown; allowed: {allowed}")
         elif problem["type"] == "missing":
             problems.append(f"field '{field}' is missing")
+        elif problem["type"] == SECRET:
+            problems.append(f"field '{field}' {problem['msg']}")
         else:
             problems.append(f"field '{field}': {problem['msg']}, found {problem['input']!r}")
     return "; ".join(problems)

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from rlaif_dagster.spec.base import NOT_MEANING, Spec
+from rlaif_dagster.spec.base import NOT_MEANING, SECRET, Spec
+
+# have a field of their own, or would make a request cost more than the budget reserves for it
+OUTSIDE_PARAMETERS = {
+    "api_base", "api_key", "base_url", "max_completion_tokens", "max_retries", "max_tokens", "messages", "model", "n",
+    "num_retries", "stream", "temperature", "timeout",
+}  # fmt: skip
+SECRET_NAME = re.compile(
+    r"(?:^|[_-])(?:(?:api|access|auth|private|secret|subscription)[_-]?key|key[_-]?secret|authorization|bearer|credentials?|"
+    r"password|secret|(?:access|ad|api|auth|bearer|session)[_-]?token)$",
+    re.IGNORECASE,
+)
 
 
 class LikelihoodJudge(Spec):
@@ -94,6 +109,43 @@ class ApiJudge(Spec):
                 own[name] = value
         return super().meaning() | own
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        """A key that was pasted where its variable's name belongs would be told in the next error."""
+        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise PydanticCustomError(
+                SECRET,
+                "takes the name of an environment variable in capitals, such as OPENAI_API_KEY; what it holds is something else, "
+                "perhaps the key itself, and is not shown",
+            )
+        return name
+
+    @field_validator("api_base")
+    @classmethod
+    def _holds_no_password(cls, address: str | None) -> str | None:
+        parts = urlsplit(address or "")
+        if parts.username or parts.password or any(_is_secret(name) for name, _ in parse_qsl(parts.query)):
+            raise PydanticCustomError(
+                SECRET,
+                "may hold no user, password or key, and is not shown; put the key into the variable of api_key_env",
+            )
+        return address
+
+    @field_validator("parameters")
+    @classmethod
+    def _parameters_of_its_own(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        """A key in a file would reach the cache, the lineage and the version control."""
+        wrong = sorted(OUTSIDE_PARAMETERS & set(parameters) | {name for name in _names(parameters) if _is_secret(name)})
+        if wrong:
+            raise PydanticCustomError(
+                SECRET,
+                "may not hold {wrong}; use the judge's own fields, api_key_env for a key, and the provider's own "
+                "environment variables for other credentials",
+                {"wrong": ", ".join(wrong)},
+            )
+        return parameters
+
     @model_validator(mode="after")
     def _server_has_an_address(self) -> ApiJudge:
         if self.server and not self.api_base:
@@ -105,6 +157,21 @@ class ApiJudge(Spec):
         if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
             raise ValueError("give both usd_per_million_input and usd_per_million_output, or neither")
         return self
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower() == "key" or SECRET_NAME.search(name) is not None
+
+
+def _names(content: Any) -> Iterator[str]:
+    """Every field's name, however deep."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield str(name)
+            yield from _names(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _names(value)
 
 
 class PanelJudge(Spec):

@@ -1,8 +1,13 @@
-"""The user's folder `data/`, read and checked. Listing it gives the partitions; nothing is cached, so an edit is seen at once."""
+"""The user's folder `data/`, read and checked. Listing it gives the partitions; nothing is cached, so an edit is seen at once.
+
+A step works on a `snapshot`: what its result is kept under and what it works with must be the same file, whatever is edited
+meanwhile.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +42,10 @@ class Project:
     def current(cls) -> Project:
         return cls(data_folder())
 
+    def snapshot(self) -> Project:
+        """The same files, each as it stands when it is read first."""
+        return _Snapshot(self.root)
+
     def names(self, kind: str) -> list[str]:
         """Names of the files `data/KIND/*.yaml`, sorted."""
         return sorted(path.stem for path in (self.root / kind).glob("[!.]*.yaml"))
@@ -47,9 +56,13 @@ class Project:
             raise UserError(f"{path}: no such file; {kind} are: {', '.join(self.names(kind)) or 'none'}")
         return path
 
+    def _content(self, path: Path) -> dict[str, Any]:
+        """What a file holds, the caller's to alter."""
+        return read_yaml(path)
+
     def _read(self, kind: str, name: str, spec: type[SpecT]) -> SpecT:
         path = self._path(kind, name)
-        return parse(spec, read_yaml(path), path)
+        return parse(spec, self._content(path), path)
 
     def constitution(self, name: str) -> Constitution:
         return self._read("constitutions", name, Constitution)
@@ -59,7 +72,7 @@ class Project:
 
     def study(self) -> Study:
         path = self.root / "study.yaml"
-        study = parse(Study, read_yaml(path), path)
+        study = parse(Study, self._content(path), path)
         for kind in ("models", "constitutions"):
             for name in getattr(study, kind):
                 if name not in self.names(kind):
@@ -68,7 +81,7 @@ class Project:
 
     def prompt_sources(self) -> PromptSources:
         path = self.root / "prompts" / "sources.yaml"
-        return parse(PromptSources, read_yaml(path), path)
+        return parse(PromptSources, self._content(path), path)
 
     def labelled_pairs(self) -> dict[str, LabelledPairs]:
         return {name: self._read("labels", name, LabelledPairs) for name in self.names("labels")}
@@ -76,7 +89,7 @@ class Project:
     def judge(self, name: str) -> JudgeSpec:
         """One judge; the members of a panel are checked to exist."""
         path = self._path("judges", name)
-        content = read_yaml(path)
+        content = self._content(path)
         kinds: dict[Any, type[Spec]] = {"likelihood": LikelihoodJudge, "api": ApiJudge, "panel": PanelJudge}
         if content.get("kind") not in kinds:
             raise UserError(f"{path}: field 'kind': found {content.get('kind')!r}, allowed: {', '.join(kinds)}")
@@ -95,7 +108,7 @@ class Project:
     def recipe(self, stage: str, model: str | None = None) -> Any:
         """The effective recipe of a stage for a model: the file's defaults, overridden by what it says under `models:`."""
         path = self._path("recipes", stage)
-        content = read_yaml(path)
+        content = self._content(path)
         overrides = content.pop("models", None) or {}
         if not isinstance(overrides, dict):
             raise UserError(f"{path}: field 'models': expected a mapping from model to fields, found {overrides!r}")
@@ -121,6 +134,25 @@ class Project:
             raise UserError(f"{path}: field 'judge' names {named!r}; allowed: {', '.join(self.names('judges'))}")
         self.prompt_sources()
         self.labelled_pairs()
+
+
+@dataclass(frozen=True)
+class _Snapshot(Project):
+    """A project whose files do not change under its reader."""
+
+    _known: dict[Path, dict[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def snapshot(self) -> Project:
+        return self
+
+    def _path(self, kind: str, name: str) -> Path:
+        path = self.root / kind / f"{name}.yaml"
+        return path if path in self._known else super()._path(kind, name)
+
+    def _content(self, path: Path) -> dict[str, Any]:
+        if path not in self._known:
+            self._known[path] = read_yaml(path)
+        return copy.deepcopy(self._known[path])
 
 
 def _merged(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,11 @@ class Judging(Spec):
     max_failed_share: float = Field(
         default=0.2, ge=0, le=1, description="of refused, unparseable and error verdicts, above which judging fails"
     )
-    budget_usd: Annotated[float | None, NOT_MEANING] = Field(default=None, ge=0, description="hard stop")
+    budget_usd: Annotated[float | None, NOT_MEANING] = Field(
+        default=None,
+        ge=0,
+        description="a hard stop for each step that judges; `rlaif up --budget` is one for all steps together",
+    )
     trust: Trust = Trust()
     pairs: PairBuilding = PairBuilding()
 

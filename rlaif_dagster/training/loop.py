@@ -158,6 +158,12 @@ class Fitted:
     check: Check
 
 
+def _steps(args: Any, examples: int) -> int:
+    """Optimizer steps that so many examples make."""
+    batches = math.ceil(examples / (args.train_batch_size * args.world_size))
+    return math.ceil(batches / args.gradient_accumulation_steps)
+
+
 def fit(trainer: Any, name: str, order: list[int], watch: Stopwatch) -> Fitted:
     """Train a `Guarded` trainer on its dataset in `order`, from the latest whole checkpoint in its output folder.
 
@@ -169,6 +175,8 @@ def fit(trainer: Any, name: str, order: list[int], watch: Stopwatch) -> Fitted:
     trainer.add_callback(_Marker(watch))
     trainer.add_callback(bar)
     trainer.train_dataset = trainer.train_dataset.select(order)
+    if _steps(trainer.args, len(order)) == 1:
+        trainer.args.warmup_steps = 0  # a warm-up begins at a rate of 0: the only step would teach nothing
     resumed = checkpoints.latest(work)
     checkpoints.discard_incomplete(work)
     try:

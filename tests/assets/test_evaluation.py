@@ -95,7 +95,7 @@ def test_what_the_provider_could_not_answer_is_asked_again(
             resources = {
                 "project": project,
                 "warehouse": house,
-                "judge": JudgeResource(project=project, warehouse=house),
+                "judge": JudgeResource(warehouse=house),
             }
             run = dg.materialize([asset], partition_key=PARTITION, resources=resources, raise_on_error=False)
             return run.success, len(provider.asked)

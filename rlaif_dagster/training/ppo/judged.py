@@ -30,6 +30,7 @@ from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.aggregate import preferences
 from rlaif_dagster.judging.judgments import orders_of
 from rlaif_dagster.judging.likelihood import LikelihoodJudge
+from rlaif_dagster.judging.panel import committed_for
 from rlaif_dagster.judging.verdicts import FAILED, Judge, Pair, make_pair
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Judging
@@ -54,7 +55,7 @@ class JudgeSource:
     def __init__(self, backbone: Backbone, direct: DirectJudge, references: Mapping[str, str]) -> None:
         """`references` holds the fixed answer to every prompt that will come."""
         self.backbone, self.direct, self.references = backbone, direct, references
-        self.paid_usd = 0.0
+        self.committed_before = committed_for(direct.judge)
         self.told: dict[str, float] = {}
 
     def score(self, prompts: Sequence[str], answers: Sequence[str], token_ids: Sequence[Sequence[int]]) -> Tensor:
@@ -82,13 +83,10 @@ class JudgeSource:
 
     def _judge(self, pairs: Sequence[Pair]) -> pd.DataFrame:
         recipe = self.direct.recipe
-        budget = None if recipe.budget_usd is None else max(0.0, recipe.budget_usd - self.paid_usd)
+        committed = committed_for(self.direct.judge) - self.committed_before
+        budget = None if recipe.budget_usd is None else max(0.0, recipe.budget_usd - committed)
         with self._reading() as judge:
-            verdicts = judge.judge(
-                pairs, self.direct.constitution, orders_of(recipe), mode=recipe.mode, budget_usd=budget
-            )
-        self.paid_usd += float(verdicts.loc[~verdicts["cached"].astype(bool), "cost_usd"].sum())
-        return verdicts
+            return judge.judge(pairs, self.direct.constitution, orders_of(recipe), mode=recipe.mode, budget_usd=budget)
 
     @contextmanager
     def _reading(self) -> Iterator[Judge]:

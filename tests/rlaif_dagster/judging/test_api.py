@@ -22,7 +22,17 @@ from rlaif_dagster.judging.aggregate import preferences
 from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.asking import FAILURES_IN_A_ROW
 from rlaif_dagster.judging.cache import cache_path, open_cache
-from rlaif_dagster.judging.ledger import Entry, book, outcomes, outcomes_since, spent_usd, total_usd
+from rlaif_dagster.judging.ledger import (
+    Entry,
+    account,
+    book,
+    committed_usd,
+    outcomes,
+    outcomes_since,
+    spent_usd,
+    total_usd,
+    unsure_usd,
+)
 from rlaif_dagster.judging.pairs import build_pairs
 from rlaif_dagster.judging.verdicts import Pair, make_pair
 from rlaif_dagster.spec.recipes import PairBuilding
@@ -342,13 +352,6 @@ def test_a_server_of_ones_own_is_never_sent_another_providers_key(
     assert KEY not in json.dumps(server.headers)
 
 
-@pytest.mark.parametrize("name", ["api_key", "model", "messages"])
-def test_parameters_may_not_hold_what_has_its_own_place(api_judge: MakeJudge, name: str) -> None:
-    with pytest.raises(UserError, match=f"field 'parameters' may not hold {name}") as caught:
-        api_judge("http://127.0.0.1:1/v1", parameters={name: KEY})
-    assert KEY not in str(caught.value)
-
-
 def test_a_key_reaches_no_frame_no_cache_no_error_and_no_log(
     api_judge: MakeJudge,
     home: Home,
@@ -424,6 +427,38 @@ def test_what_judging_took_is_on_the_assets_metadata(api_judge: MakeJudge, home:
         book(connection, Entry("elsewhere", "answered", cost_usd=1.0), process="another")
     assert spent_usd(home) == pytest.approx(6 * PRICE)
     assert total_usd(home) == pytest.approx(6 * PRICE + 1)
+
+
+def test_what_a_timeout_may_have_cost_is_booked_beside_what_was_paid(api_judge: MakeJudge, home: Home) -> None:
+    late = Reply(body=b"{}", delay=1.0)
+    with serving(lambda request, number: late if number == 0 else prefers_good(request, number)) as server:
+        judge = api_judge(server.url, timeout=0.4, max_tokens=20)
+        messages = judge.requests([pair(0)], LAW, ("ab",))[0][1]["messages"]
+        most = sum(16 + len(message["content"]) / 3 for message in messages) * 10e-6 + 20 * 100e-6
+        with pytest.raises(UserError) as caught:
+            judge.judge([pair(0)], LAW, ("ab",), budget_usd=1.5 * most)
+        assert f"spent $0.0000 (and up to ${most:.4f} for requests without an answer)" in str(caught.value)
+        assert (spent_usd(home), unsure_usd(home)) == (0.0, pytest.approx(most))
+        judge.judge([pair(0)], LAW, ("ab",))
+    assert committed_usd(home) == pytest.approx(PRICE + most)
+    assert account(home, {}) == {
+        "requests answered": 1,
+        "requests timeout": 1,
+        "cost_usd of requests without an answer, at most": pytest.approx(most),
+        "cost_usd of all judging": pytest.approx(PRICE),  # what is known to be paid
+    }
+    assert account(home, outcomes(home)) == {}  # a step that asked nobody says nothing of judging
+
+
+def test_a_ledger_of_an_older_release_learns_what_is_unsure(home: Home) -> None:
+    with open_cache(cache_path(home)) as cache:
+        cache.put({}, Entry("here", "answered", cost_usd=0.5))
+    with sqlite3.connect(cache_path(home)) as connection:
+        connection.execute("ALTER TABLE ledger DROP COLUMN unsure_usd")
+    assert unsure_usd(home) == 0.0  # read before anything was written
+    with open_cache(cache_path(home)) as cache:
+        cache.put({}, Entry("here", "timeout", unsure_usd=0.25))
+    assert (spent_usd(home), unsure_usd(home)) == (0.5, 0.25)
 
 
 def test_a_cache_of_an_older_release_keeps_its_answers_and_their_price(home: Home) -> None:

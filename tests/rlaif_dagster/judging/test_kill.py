@@ -28,7 +28,7 @@ from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.spec.judge import ApiJudge as Spec
 from tests.rlaif_dagster.judging.conftest import constitution, pair
 
-spec = Spec(kind="api", model="openai/m", api_base=sys.argv[1], concurrency=int(sys.argv[3]), timeout=1.0, retries=4)
+spec = Spec(kind="api", model="openai/m", api_base=sys.argv[1], concurrency=int(sys.argv[3]), timeout=5.0, retries=4)
 pairs = [pair(number) for number in range(int(sys.argv[4]) // 2)]
 judge = ApiJudge("asked", spec, Home(Path(sys.argv[2])), backoff=0.05)
 judged = judge.judge(pairs, constitution("Prefer the good answer."), ("ab", "ba"))

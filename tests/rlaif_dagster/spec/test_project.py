@@ -39,6 +39,20 @@ def test_a_new_file_is_listed_at_once_and_a_foreign_one_never(project: Project) 
     assert project.names("constitutions") == sorted([*before, "mine"])
 
 
+def test_a_snapshot_reads_a_file_once_and_a_project_anew(project: Project) -> None:
+    seen = project.snapshot()
+    before = seen.judge("likelihood"), seen.recipe("judging"), seen.constitution("honesty")
+    append(project, "judges/likelihood.yaml", "description: other\n")
+    (project.root / "recipes/judging.yaml").unlink()
+    shutil.copy(project.root / "constitutions/structured.yaml", project.root / "constitutions/honesty.yaml")
+    assert (seen.judge("likelihood"), seen.recipe("judging"), seen.constitution("honesty")) == before
+    assert seen.snapshot() is seen
+    assert project.judge("likelihood") != before[0]
+    assert project.constitution("honesty") != before[2]
+    with pytest.raises(UserError, match="no such file"):
+        project.recipe("judging")
+
+
 def test_a_models_recipe_is_the_defaults_with_its_own_fields_over_them(project: Project) -> None:
     (project.root / "recipes/dpo.yaml").write_text(
         "beta: 0.2\nlora: {r: 8, alpha: 16}\n"

@@ -137,6 +137,29 @@ def test_a_finished_training_is_not_repeated(
     pd.testing.assert_frame_equal(again.metrics, first.metrics, atol=1e-6)
 
 
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_a_single_optimizer_step_learns(
+    fresh_model: FreshModel, pairs: pd.DataFrame, tmp_path: Path, stage: str
+) -> None:
+    """A warm-up's first rate is 0: with the default share of it, the only step would leave the adapter as it began."""
+    options = {
+        "lora": Lora(r=4, alpha=8), "epochs": 1, "batch_size": 3, "gradient_accumulation": 4, "learning_rate": 5e-3,
+    }  # fmt: skip
+    where = {"seed": 5, "work": tmp_path / "work", "target": tmp_path / "target"}
+    if stage == "sft":
+        assert Sft(**options).warmup_ratio > 0
+        train_sft(fresh_model(), pairs, Sft(**options), **where)
+    elif stage == "reward":
+        train_reward(fresh_model(), pairs, Reward(**options), **where)
+    else:
+        train_dpo(fresh_model(), pairs, Dpo(**options), start_adapter=None, **where)
+    resumed = checkpoints.latest(tmp_path / "work")
+    assert resumed is not None
+    assert resumed.step == 1
+    tensors = load_file(tmp_path / "target" / WEIGHTS)
+    assert all(tensor.abs().max() > 0 for name, tensor in tensors.items() if "lora_B" in name)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
