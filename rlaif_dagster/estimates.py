@@ -21,6 +21,7 @@ from rlaif_dagster.judging.verdicts import Pair
 from rlaif_dagster.planning import Step
 from rlaif_dagster.prompts import read_prompts
 from rlaif_dagster.records import read_history
+from rlaif_dagster.spec.judge import LikelihoodJudge
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.spec.recipes import Judging
 from rlaif_dagster.warehouse.store import Cell, Warehouse
@@ -76,7 +77,11 @@ class _Estimator:
         constitution = self.project.constitution(str(step.cell.constitution))
         pairs = self._pairs(step)
         if pairs is not None:
-            return estimate_pairs(pairs, constitution, orders_of(recipe), recipe.mode, recipe.judge, judges, self.home)
+            readers = {judge.model for judge in judges.values() if isinstance(judge, LikelihoodJudge)}
+            models = {name: self.project.model(name) for name in readers}
+            return estimate_pairs(
+                pairs, constitution, orders_of(recipe), recipe.mode, recipe.judge, judges, models, self.home
+            )
         prompts = self._prompts()
         answer = self.project.recipe("generation", step.cell.model).completions.max_new_tokens
         tokens, principles = answer + _tokens(prompts), len(constitution.principles)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.api import ApiJudge as Asked
 from rlaif_dagster.judging.ledger import measured
+from rlaif_dagster.judging.measuring import unmeasured
 from rlaif_dagster.judging.prices import price_of
 from rlaif_dagster.judging.provider import endpoint_of
 from rlaif_dagster.judging.template import Template
@@ -20,6 +21,7 @@ from rlaif_dagster.judging.tokens import TOKENS_PER_CHARACTER, tokens_of
 from rlaif_dagster.judging.verdicts import Mode, Order, Pair
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.judge import ApiJudge, JudgeSpec, LikelihoodJudge, PanelJudge
+from rlaif_dagster.spec.model import ModelSpec
 
 REPLY_TOKENS = {"none": 12, "brief": 60, "long": 230}  # a JSON object with a reason of 0, 25 or 150 words
 VERDICT_TOKENS = 8  # for each principle beyond the first in a joint reply
@@ -49,16 +51,17 @@ def estimate_pairs(
     mode: Mode,
     name: str,
     judges: Mapping[str, JudgeSpec],
+    models: Mapping[str, ModelSpec],
     home: Home,
 ) -> JudgingEstimate:
     """What judging these very pairs takes beyond what the cache knows. `judges` holds the judge called `name` and, where
-    it is a panel, its members. A likelihood judge's tokens are counted as if its cache knew nothing."""
+    it is a panel, its members; `models` the base models that likelihood judges among them read with."""
 
     def of(judge: str, spec: ApiJudge | LikelihoodJudge) -> JudgingEstimate:
         if isinstance(spec, LikelihoodJudge):
-            principles = 1 if mode == "sampled" else len(constitution.principles)
-            characters = sum(2 * len(pair.prompt) + len(pair.a) + len(pair.b) for pair in pairs)
-            return JudgingEstimate(0, round((1 + principles) * characters * TOKENS_PER_CHARACTER), 0.0)
+            questions = unmeasured(pairs, constitution, mode, spec, models[spec.model], home)
+            characters = sum(len(prompt) + len(answer) for _, prompt, answer in questions)
+            return JudgingEstimate(0, round(characters * TOKENS_PER_CHARACTER), 0.0)
         questions = Asked(judge, spec, home).unanswered(pairs, constitution, orders, mode)
         written = len(questions) * reply_tokens(spec, home, len(constitution.principles) if mode == "joint" else 1)
         return _priced(spec, home, len(questions), tokens_of(spec, questions, home), written)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,16 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from rlaif_dagster.errors import UserError
-from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.cache import Answer, AnswerCache, cache_path, open_cache
+from rlaif_dagster.judging.measuring import Condition, Question, conditions_of, key_with, questions_of
 from rlaif_dagster.judging.questions import Question as Asked
 from rlaif_dagster.judging.questions import judged_by
-from rlaif_dagster.judging.template import LIKELIHOOD_VERSION, PRINCIPLE
+from rlaif_dagster.judging.template import LIKELIHOOD_VERSION
 from rlaif_dagster.judging.verdicts import Judgment, Mode, Order, Pair, judgments_frame, verdict_of
 from rlaif_dagster.language.base_model import LanguageModel, load
 from rlaif_dagster.language.scoring import score
-from rlaif_dagster.spec.constitution import Constitution, Exemplar
+from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.judge import LikelihoodJudge as LikelihoodSpec
 from rlaif_dagster.spec.model import ModelSpec
 
@@ -50,50 +50,12 @@ DIGITS = 4  # of a score; further ones depend on how sequences were batched
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What an answer's likelihood is conditioned on beside its prompt: nothing, or a principle and exemplars of it."""
-
-    principle: str | None = None
-    exemplars: tuple[Exemplar, ...] = ()
-
-    def context(self, lm: LanguageModel, prompt: str) -> list[int]:
-        """Token ids up to where the answer begins."""
-        return lm.prompt_ids(lm.chat(prompt, system=self.system(lm.spec), history=self.turns))
-
-    def messages(self, model: ModelSpec, prompt: str) -> list[dict[str, str]]:
-        """The same as messages, before the model's template writes them."""
-        system = self.system(model) or model.system_prompt
-        first = [{"role": "system", "content": system}] if system else []
-        return [*first, *self.turns, {"role": "user", "content": prompt}]
-
-    def system(self, model: ModelSpec) -> str | None:
-        """The system message. The model file's own, where it has one, stays in front; without a principle it is all there
-        is (the template's default, where the file has none)."""
-        if self.principle is None:
-            return None
-        own = [model.system_prompt] if model.system_prompt else []
-        return "\n\n".join([*own, PRINCIPLE.format(principle=self.principle.strip())])
-
-    @property
-    def turns(self) -> tuple[dict[str, str], ...]:
-        """The exemplars as earlier turns."""
-        return tuple(
-            {"role": role, "content": text}
-            for exemplar in self.exemplars
-            for role, text in (("user", exemplar.prompt), ("assistant", exemplar.response))
-        )
-
-
-@dataclass(frozen=True)
 class Likelihood:
     """log p(answer), summed over its tokens (nats), how many they are, and how many were read with their context."""
 
     logprob: float
     tokens: int
     read: int
-
-
-Question = tuple[Condition, str, str]  # condition, prompt, answer
 
 
 @dataclass(frozen=True)
@@ -186,24 +148,21 @@ class LikelihoodJudge:
 
     def conditions(self, constitution: Constitution) -> dict[str, Condition]:
         """What answers are conditioned on, by principle."""
-        exemplars = constitution.exemplars[: self.spec.exemplars]
-        return {p.id: Condition(p.text, exemplars) for p in constitution.principles}
+        return conditions_of(self.spec, constitution)
 
     def _score(self, given: Likelihood, plain: Likelihood) -> float:
         ratio = given.logprob - plain.logprob
         return round(ratio / given.tokens ** POWERS[self.spec.normalize], DIGITS)
 
     def _key(self, question: Question) -> str:
-        condition, prompt, answer = question
-        exemplars = [exemplar.meaning() for exemplar in condition.exemplars]
-        version = None if condition.principle is None else self.template_version
-        return content_hash("likelihood", self.model.meaning(), version, condition.principle, exemplars, prompt, answer)
+        return key_with(self.model.meaning(), question)
 
     def _likelihoods(
         self, questions: Sequence[Question], cache: AnswerCache, progress: str | None
     ) -> tuple[dict[Question, Likelihood], set[Question]]:
         """Every question's likelihood, and which of them the cache knew."""
-        keys = {question: self._key(question) for question in questions}
+        meaning = self.model.meaning()
+        keys = {question: key_with(meaning, question) for question in questions}
         stored = cache.get(keys.values())
         known = {question for question, key in keys.items() if key in stored}
         missing = len(keys) - len(known)
@@ -218,17 +177,6 @@ class LikelihoodJudge:
                     bar.update(len(asked))
             stored.update(cache.get(keys.values()))  # of two processes' numbers the first committed ones stand
         return {question: _likelihood(stored[key]) for question, key in keys.items()}, known
-
-
-def questions_of(judged: Sequence[tuple[Pair, str]], conditions: Mapping[str, Condition]) -> list[Question]:
-    """Every answer once plainly and once under each condition that it is judged by: by condition, then in the order of
-    prompt and answer, so that neighbours share their beginnings."""
-    asked: dict[Condition, set[tuple[str, str]]] = {c: set() for c in (Condition(), *conditions.values())}
-    for pair, principle_id in judged:
-        for text in (pair.a, pair.b):
-            asked[Condition()].add((pair.prompt, text))
-            asked[conditions[principle_id]].add((pair.prompt, text))
-    return [(condition, *answer) for condition, answers in asked.items() for answer in sorted(answers)]
 
 
 def chunks(questions: Sequence[Question]) -> Iterator[list[Question]]:

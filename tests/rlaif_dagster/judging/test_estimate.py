@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,10 @@ from rlaif_dagster.judging.prices import price_of
 from rlaif_dagster.judging.provider import endpoint_of
 from rlaif_dagster.judging.template import INSTRUCTIONS
 from rlaif_dagster.judging.tokens import TOKENS_PER_CHARACTER, counter, openai_encoding, tokens_of
+from rlaif_dagster.judging.verdicts import Mode
+from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.judge import ApiJudge, LikelihoodJudge, PanelJudge
+from rlaif_dagster.spec.model import ModelSpec
 from tests.rlaif_dagster.judging.chat_server import serving, shown, verdict
 from tests.rlaif_dagster.judging.conftest import constitution, pair
 
@@ -92,22 +96,40 @@ def test_what_is_cached_is_not_counted(api_judge: Callable[..., Asked], home: Ho
     with serving(lambda request, number: verdict("A" if "good" in shown(request)[0] else "B")) as server:
         judge = api_judge(server.url)
         judges = {"asked": judge.spec}
-        whole = estimate_pairs(pairs, LAW, BOTH, "per_principle", "asked", judges, home)
+        whole = estimate_pairs(pairs, LAW, BOTH, "per_principle", "asked", judges, {}, home)
         assert whole.requests == 40
         assert not cache_path(home).exists()  # an estimate writes nothing
         judge.judge(pairs[:4], LAW, BOTH)
-        rest = estimate_pairs(pairs, LAW, BOTH, "per_principle", "asked", judges, home)
+        rest = estimate_pairs(pairs, LAW, BOTH, "per_principle", "asked", judges, {}, home)
         assert rest.requests == 24
         edited = constitution("Prefer the good answer.", "Prefer the brief answer.")
-        assert estimate_pairs(pairs[:4], edited, BOTH, "per_principle", "asked", judges, home).requests == 8
+        assert estimate_pairs(pairs[:4], edited, BOTH, "per_principle", "asked", judges, {}, home).requests == 8
         before = len(server.requests)
         judged = judge.judge(pairs, LAW, BOTH)
         assert len(server.requests) - before == rest.requests
-        assert estimate_pairs(pairs, LAW, BOTH, "per_principle", "asked", judges, home) == NOTHING
+        assert estimate_pairs(pairs, LAW, BOTH, "per_principle", "asked", judges, {}, home) == NOTHING
     paid = judged[~judged["cached"]]["cost_usd"].sum()
     assert rest.usd == pytest.approx(paid, rel=0.05)  # by then the judge's own answers had told what one takes
     assert rest.seconds is not None
     assert rest.seconds < whole.seconds
+
+
+def test_what_a_measuring_judge_has_measured_is_not_counted(tiny_model_folder: Path, home: Home) -> None:
+    from rlaif_dagster.judging.likelihood import LikelihoodJudge as Measuring
+
+    pairs, model = [pair(number) for number in range(4)], ModelSpec(folder=str(tiny_model_folder))
+
+    def tokens(law: Constitution, mode: Mode = "per_principle") -> int:
+        return estimate_pairs(pairs, law, BOTH, mode, "measured", JUDGES, {"tiny": model}, home).tokens
+
+    texts = sum(2 * len(one.prompt) + len(one.a) + len(one.b) for one in pairs)
+    assert tokens(LAW) == pytest.approx(3 * texts * TOKENS_PER_CHARACTER, abs=1)  # plainly, and under two principles
+    assert tokens(LAW, "sampled") == pytest.approx(2 * texts * TOKENS_PER_CHARACTER, abs=1)
+    assert not cache_path(home).exists()
+    Measuring("measured", MEASURED, model, home).judge(pairs, LAW, BOTH)
+    assert tokens(LAW) == 0
+    edited = constitution("Prefer the good answer.", "Prefer the brief answer.")
+    assert tokens(edited) == pytest.approx(texts * TOKENS_PER_CHARACTER, abs=1)
 
 
 def test_the_judges_own_answers_measure_tokens_replies_and_seconds(home: Home) -> None:
@@ -156,9 +178,12 @@ def test_an_estimate_imports_neither_litellm_nor_torch() -> None:
         "import sys; from pathlib import Path; from rlaif_dagster.home import Home;"
         "from rlaif_dagster.judging.estimate import estimate, estimate_pairs; from rlaif_dagster.spec.judge import ApiJudge;"
         "from tests.rlaif_dagster.judging.conftest import constitution, pair;"
-        "judges = {'j': ApiJudge(kind='api', model='openai/gpt-4o-mini')}; home = Home(Path('/nowhere'));"
+        "from rlaif_dagster.spec.judge import LikelihoodJudge; from rlaif_dagster.spec.model import ModelSpec;"
+        "judges = {'j': ApiJudge(kind='api', model='openai/gpt-4o-mini'), 'm': LikelihoodJudge(kind='likelihood', model='t')};"
+        "home = Home(Path('/nowhere')); model = ModelSpec(hub={'repo': 'a/b', 'revision': 'c'});"
+        "estimate_pairs([pair(0)], constitution('Prefer the good.'), ('ab',), 'per_principle', 'm', judges, {'t': model}, home);"
         "estimate(1, 1, 2, 'j', judges, 50, home);"
-        "estimate_pairs([pair(0)], constitution('Prefer the good.'), ('ab',), 'per_principle', 'j', judges, home);"
+        "estimate_pairs([pair(0)], constitution('Prefer the good.'), ('ab',), 'per_principle', 'j', judges, {}, home);"
         "import rlaif_dagster.judging.pairs, rlaif_dagster.judging.aggregate, rlaif_dagster.judging.labels;"
         "import rlaif_dagster.estimates;"
         "import rlaif_dagster.judging.build, rlaif_dagster.judging.agreement, rlaif_dagster.judging.api;"
