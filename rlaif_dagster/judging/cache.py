@@ -94,9 +94,14 @@ class AnswerCache:
         return {batch: json.loads(keys) for batch, keys in rows}
 
     def note_batch(self, endpoint: str, batch: str, keys: Sequence[str]) -> None:
-        """A batch was sent."""
+        """A batch was sent, or is about to be."""
         with self._connection:
             self._connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (batch, endpoint, json.dumps(keys)))
+
+    def rename_batch(self, before: str, now: str) -> None:
+        """A batch has its name."""
+        with self._connection:
+            self._connection.execute("UPDATE batches SET batch = ? WHERE batch = ?", (now, before))
 
     def end_batch(self, batch: str, answers: Mapping[str, Answer], entries: Iterable[Entry]) -> None:
         """Keep a batch's answers, book what they took (once, whoever fetched them first), and forget the batch."""

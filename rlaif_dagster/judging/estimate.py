@@ -59,8 +59,8 @@ def estimate_pairs(
 
     def of(judge: str, spec: ApiJudge | LikelihoodJudge) -> JudgingEstimate:
         if isinstance(spec, LikelihoodJudge):
-            questions = unmeasured(pairs, constitution, mode, spec, models[spec.model], home)
-            characters = sum(len(prompt) + len(answer) for _, prompt, answer in questions)
+            unread = unmeasured(pairs, constitution, mode, spec, models[spec.model], home)
+            characters = sum(len(prompt) + len(answer) for _, prompt, answer in unread)
             return JudgingEstimate(0, round(characters * TOKENS_PER_CHARACTER), 0.0)
         questions = Asked(judge, spec, home).unanswered(pairs, constitution, orders, mode)
         written = len(questions) * reply_tokens(spec, home, len(constitution.principles) if mode == "joint" else 1)

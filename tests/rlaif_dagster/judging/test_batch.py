@@ -15,6 +15,7 @@ import pytest
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.api import ApiJudge
+from rlaif_dagster.judging.batch import FAILED_LOOKS
 from rlaif_dagster.judging.ledger import outcomes_since, spent_usd
 from rlaif_dagster.spec.judge import ApiJudge as Spec
 from tests.rlaif_dagster.judging.chat_server import shown, verdict
@@ -26,11 +27,13 @@ BOTH = ("ab", "ba")
 
 @dataclass
 class Batches:
-    """Files and batches by id. A batch is `in_progress` for `looks` looks; a question with `lost` in it fails."""
+    """Files and batches by id. A batch is `in_progress` for `looks` looks; a question with `lost` in it fails. The next
+    `silent` requests that look at something meet a 503."""
 
     url: str = ""
     looks: int = 1
     lost: str = "nothing"
+    silent: int = 0
     files: dict[str, str] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -90,15 +93,20 @@ def server() -> Iterator[Batches]:
             self.send(state.upload(body) if self.path.endswith("/files") else state.create(json.loads(body)))
 
         def do_GET(self) -> None:
-            parts = self.path.split("/")
-            if parts[-1] == "content":
+            parts = self.path.partition("?")[0].split("/")
+            if state.silent > 0:
+                state.silent -= 1
+                self.send({"error": {"message": f"busy, {KEY}"}}, 503)
+            elif parts[-1] == "batches":
+                self.send({"object": "list", "data": list(state.batches.values()), "has_more": False})
+            elif parts[-1] == "content":
                 self.send(state.files[parts[-2]])
             else:
                 self.send(state.look(parts[-1]))
 
-        def send(self, content: Any) -> None:
+        def send(self, content: Any, status: int = 200) -> None:
             body = (content if isinstance(content, str) else json.dumps(content)).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -171,6 +179,48 @@ def test_a_run_that_stops_waiting_finds_its_batch_again(
     assert judged["verdict"].isin(["a", "b"]).all()
     assert len(server.batches) == 2  # the new pair alone was sent
     assert len(server.asked) == 8
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["after it was ordered", "before it was ordered"])
+def test_a_run_killed_around_its_order_finds_the_batch_and_orders_none_twice(
+    judge: ApiJudge, server: Batches, monkeypatch: pytest.MonkeyPatch, ordered: bool
+) -> None:
+    """Killed when the provider has the file, and perhaps the order, but its answer to the order was never noted."""
+    from rlaif_dagster.judging import batch
+
+    real = batch._Calls.order
+
+    async def killed(self: Any, file: str) -> str:
+        if ordered:
+            await real(self, file)
+        raise KeyboardInterrupt
+
+    pairs = [pair(number) for number in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(batch._Calls, "order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            judge.judge(pairs, LAW, BOTH)
+    assert len(server.batches) == ordered
+    judged = judge.judge(pairs, LAW, BOTH)
+    assert judged["verdict"].isin(["a", "b"]).all()
+    assert (len(server.batches), len(server.asked)) == (1, 6)
+    assert judge.judge(pairs, LAW, BOTH)["cached"].all()
+
+
+def test_a_provider_that_is_away_for_a_while_is_looked_at_again(judge: ApiJudge, server: Batches) -> None:
+    server.silent = FAILED_LOOKS - 1
+    judged = judge.judge([pair(0)], LAW, BOTH)
+    assert judged["verdict"].isin(["a", "b"]).all()
+    server.silent = FAILED_LOOKS + 100
+    with pytest.raises(
+        UserError, match=r"the batch interface failed: .*; what was sent is fetched by the next run"
+    ) as caught:
+        judge.judge([pair(1)], LAW, BOTH)
+    assert KEY not in str(caught.value)
+    assert len(server.batches) == 2
+    server.silent = 0
+    assert judge.judge([pair(1)], LAW, BOTH)["verdict"].isin(["a", "b"]).all()
+    assert len(server.batches) == 2
 
 
 def test_a_budget_sends_only_what_it_holds(judge: ApiJudge, server: Batches) -> None:
