@@ -184,8 +184,9 @@ def head_to_head(
     )
     found = frames["head_to_head"]
     met = int(found[["wins_a", "wins_b", "ties", "unjudged"]].to_numpy().sum())
-    check = _answered("verdicts", "meetings", met, int(found["errors"].sum()), recipe.max_failed_share)
-    return step.finish(frames, checks=[check])
+    unanswered = int(found["errors"].sum())
+    check = _answered("verdicts", "meetings", met, unanswered, recipe.max_failed_share)
+    return step.finish(frames, checks=[check], unanswered=unanswered)
 
 
 @study_asset(
@@ -223,12 +224,13 @@ def qualitative(
         frames,
         checks=[_answered("grades", "answers", len(graded), failed, recipe.max_failed_share)],
         metadata={"judge and people": dg.MetadataValue.md(preview(agreement_with_people(graded)))},
+        unanswered=failed,
     )
 
 
 def _answered(name: str, things: str, asked: int, errors: int, most: float) -> Check:
     """Fails when the judge's provider gave no reply about more than the recipe's share of what it was asked; a smaller
-    share is stored, told, and asked again when the asset is made again."""
+    share is stored, told, and asked again by the next `rlaif up`."""
     share = errors / asked if asked else 0.0
     return Check(
         name, share <= most, f"{errors} of {asked} {things} lack a reply of the judge (at most {most:.0%} may)"

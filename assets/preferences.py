@@ -80,6 +80,7 @@ def judgments(
         frames,
         checks=verdict_checks(verdicts, recipe),
         metadata=verdicts["verdict"].value_counts().to_dict(),
+        unanswered=int((verdicts["verdict"] == "error").sum()),
     )
 
 
@@ -117,7 +118,7 @@ def judge_agreement(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
 ) -> dg.MaterializeResult:
     """The judge against labelled pairs, beside the baseline that every judge must beat: the longer answer."""
-    from rlaif_dagster.judging.agreement import agreement
+    from rlaif_dagster.judging.agreement import WHOLE, agreement
     from rlaif_dagster.judging.checks import trust_check
     from rlaif_dagster.judging.labels import labels_version
 
@@ -140,8 +141,9 @@ def judge_agreement(
         },
         final=lambda frames: not frames["judge_agreement"]["errors"].any(),
     )
-    check = trust_check(frames["judge_agreement"], recipe)
-    return step.finish(frames, checks=[check])
+    agreed = frames["judge_agreement"]
+    unanswered = int(agreed.loc[agreed["slice"] == WHOLE, "errors"].sum())
+    return step.finish(frames, checks=[trust_check(agreed, recipe)], unanswered=unanswered)
 
 
 PREFERENCE_ASSETS: list[dg.AssetsDefinition] = [revisions, judgments, preference_pairs, judge_agreement]

@@ -229,10 +229,12 @@ class Step:
         warnings: Sequence[Check] = (),
         metadata: dict[str, Any] | None = None,
         version: str | None = None,
+        unanswered: int = 0,
     ) -> dg.MaterializeResult:
         """Write the tables, record the lineage, and tell Dagster. A failed check leaves neither (a warning both): what
         depends on this asset waits, readers keep what was good before, and the next run tries again from what is
-        remembered. The cost is what the judge's answers since the step began were paid for."""
+        remembered. `unanswered` counts questions to which a judge's provider gave no answer: the next `rlaif up` asks them
+        again. The cost is what the judge's answers since the step began were paid for."""
         data_version = version or content_hash(
             {
                 name: table_version(TABLES[name], to_arrow(TABLES[name], frame, self.cell))
@@ -248,7 +250,7 @@ class Step:
                 self.warehouse,
                 Record(
                     self.asset, partition_key(self.cell), data_version, self.code_version, self.upstream,
-                    self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd,
+                    self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd, unanswered,
                 ),
             )  # fmt: skip
             for key in self.recalled:

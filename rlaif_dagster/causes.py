@@ -14,6 +14,7 @@ from typing import Any
 from rlaif_dagster.records import History, Record
 
 MISSING = "missing"  # the cause of a result that was never made, or is gone
+UNANSWERED = "unanswered"  # the cause of one that lacks answers of a judge's provider
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ class Version:
 
 @dataclass(frozen=True)
 class Record:
-    """One materialization: what came out, from which code and which versions of its parents."""
+    """One materialization: what came out, from which code and which versions of its parents. `unanswered` counts the
+    questions to which a judge's provider gave no answer, few enough for the result to stand: they can be asked again."""
 
     asset: str
     partition: str | None
@@ -59,6 +60,7 @@ class Record:
     started_at: datetime
     seconds: float
     cost_usd: float
+    unanswered: int = 0
 
     @property
     def ended_at(self) -> datetime:
@@ -92,7 +94,10 @@ def append_records(warehouse: Warehouse, records: Iterable[Record]) -> None:
         path = warehouse.path("lineage", part=asset)
         with FileLock(_lock(warehouse, asset)):  # of two processes, the second adds to what the first wrote
             added = to_arrow(TABLES["lineage"], pd.DataFrame(new), Cell())
-            table = pa.concat_tables([pq.read_table(path, partitioning=None), added]) if path.exists() else added
+            table = added
+            if path.exists():  # a file of an older release may lack a column
+                known = pq.read_table(path, partitioning=None)
+                table = pa.concat_tables([known, added], promote_options="default")
             atomic.write_file(path, partial(pq.write_table, table, compression="zstd"))
 
 
@@ -102,7 +107,7 @@ def _row(record: Record) -> dict[str, Any]:
         "code_version": record.code_version, "run_id": record.run_id,
         "upstream": [{"asset": v.asset, "partition": v.partition, "version": v.version} for v in record.upstream],
         "started_at": record.started_at.astimezone(UTC).replace(tzinfo=None), "seconds": record.seconds,
-        "cost_usd": record.cost_usd,
+        "cost_usd": record.cost_usd, "unanswered": record.unanswered,
     }  # fmt: skip
 
 
@@ -140,7 +145,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _record(row: dict[str, Any]) -> Record:
     upstream = tuple(Version(**version) for version in row["upstream"] or ())
-    return Record(**row | {"upstream": upstream, "started_at": row["started_at"].replace(tzinfo=UTC)})
+    unanswered = row.get("unanswered") or 0  # releases before this column recorded none
+    started_at = row["started_at"].replace(tzinfo=UTC)
+    return Record(**row | {"upstream": upstream, "started_at": started_at, "unanswered": unanswered})
 
 
 _ADAPTERS: dict[Path, tuple[tuple[int, int, int], list[str]]] = {}

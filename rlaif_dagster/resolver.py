@@ -2,18 +2,20 @@
 
 Dagster's own staleness looks at direct parents only and forgets partitions it has not seen. This resolver walks the whole
 graph, partition by partition: a partition must run when it was never made, when its code changed, when what it read has
-another version now, or when its files are gone. Everything below a partition that must run is *possible*: it runs only
-if what it reads comes out different (early cutoff), so a plan is resolved again after every step.
+another version now, when its files are gone, or, once a command, when a judge's provider left questions of it without an
+answer. Everything below a partition that must run is *possible*: it runs only if what it reads comes out different (early
+cutoff), so a plan is resolved again after every step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from itertools import product
 
-from rlaif_dagster.causes import MISSING, Causes, Compare, Reason, distinct
+from rlaif_dagster.causes import MISSING, UNANSWERED, Causes, Compare, Reason, distinct
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.records import History, Record, partition_key
 from rlaif_dagster.warehouse.store import Cell
@@ -64,6 +66,7 @@ class State:
     artifact_missing: Callable[[str, Cell], bool] = lambda asset, cell: False
     history: History = field(default_factory=dict)  # all records, for the root causes
     compare_input: Compare = lambda asset, partition, before, now: ()
+    retry_before: datetime | None = None  # what was made before then and lacks answers of a judge is to ask again
 
     @cached_property
     def causes(self) -> Causes:
@@ -137,6 +140,9 @@ def _own_reasons(state: State, node: Node, cell: Cell, versions: Mapping[Key, st
         return
     if state.artifact_missing(node.asset, cell):
         yield Reason(MISSING, "its tables or files are gone")
+    if record.unanswered and state.retry_before is not None and record.started_at < state.retry_before:
+        what = "question" if record.unanswered == 1 else "questions"
+        yield Reason(UNANSWERED, f"{record.unanswered} {what} to the judge got no answer")
     if record.code_version != node.code_version:
         yield Reason(f"code of {node.asset}", f"code version {record.code_version} is now {node.code_version}")
     recorded = {(version.asset, version.partition): version.version for version in record.upstream}

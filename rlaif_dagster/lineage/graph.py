@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from graphlib import TopologicalSorter
 from typing import TypeVar
 
@@ -41,8 +42,11 @@ def job_name(dims: tuple[str, ...]) -> str:
     return "_".join(("each", *dims)) if dims else "once"
 
 
-def state_of(nodes: Mapping[str, Node], project: Project, warehouse: Warehouse) -> State:
-    """The graph with what the files and the records say now. File versions are computed once a state."""
+def state_of(
+    nodes: Mapping[str, Node], project: Project, warehouse: Warehouse, retry_before: datetime | None = None
+) -> State:
+    """The graph with what the files and the records say now. File versions are computed once a state. What was made before
+    `retry_before` and lacks answers of a judge counts as stale."""
     home, history = Home(warehouse.root.parent), read_history(warehouse)
     latest = {key: records[-1] for key, records in history.items()}
     versions = _remembering(lambda asset, cell: INPUTS[asset].version(project, cell))
@@ -62,7 +66,15 @@ def state_of(nodes: Mapping[str, Node], project: Project, warehouse: Warehouse) 
         tables = [file for name, file in zip(nodes[asset].writes, files, strict=True) if name.startswith("models/")]
         return not all((home.models / path).exists() for table in tables for path in adapters_in(table))
 
-    return State(nodes, latest, versions, artifact_missing=missing, history=history, compare_input=compare)
+    return State(
+        nodes,
+        latest,
+        versions,
+        artifact_missing=missing,
+        history=history,
+        compare_input=compare,
+        retry_before=retry_before,
+    )
 
 
 def _remembering(function: Callable[[str, Cell], T]) -> Callable[[str, Cell], T]:

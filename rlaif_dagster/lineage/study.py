@@ -6,8 +6,8 @@ The decision itself is `resolver.resolve`, a pure function over the graph (`line
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -35,13 +35,15 @@ class Study:
     project: Project
     home: Home
     estimate: Estimator = lambda step: step
+    # a command asks a judge again for what got no answer before it began, and for what it made itself not a second time
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def warehouse(self) -> Warehouse:
         return Warehouse(self.home.warehouse)
 
     def state(self) -> State:
-        return state_of(self.nodes, self.project, self.warehouse)
+        return state_of(self.nodes, self.project, self.warehouse, self.began)
 
     def stale(self, models: Iterable[str], constitutions: Iterable[str], select: Sequence[str] = ()) -> list[Stale]:
         return resolve(self.state(), models, constitutions, self.selected(select))

@@ -175,6 +175,7 @@ _TABLES = (
         Column("upstream", 'STRUCT(asset VARCHAR, "partition" VARCHAR, "version" VARCHAR)[]', "what it was made from"),
         Column("run_id", _V, "Dagster run"), Column("started_at", "TIMESTAMP", "UTC"),
         Column("seconds", "DOUBLE", "duration"), Column("cost_usd", "DOUBLE", "judge's price of this materialization"),
+        Column("unanswered", "BIGINT", "questions that the judge's provider gave no answer to; null in records of older releases"),
     )),
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The resolver on a small graph: file -> a -> b -> c on one cell, and a gathering asset over two."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rlaif_dagster.records import Record, Version, partition_key
 from rlaif_dagster.resolver import Node, State, resolve
@@ -50,6 +50,20 @@ def names(stale):
 
 def test_nothing_is_stale_when_nothing_changed():
     assert resolve(fresh(), ["m"], ["x"]) == []
+
+
+def test_what_a_judge_left_unanswered_is_asked_again_once_a_command():
+    """Made before the command began, it is stale; made by the command itself, or looked at by the daemon, it is not."""
+    state = fresh()
+    lacking = with_record(state, replace(state.record("b", Cell("m", "x")), unanswered=3))
+    assert resolve(lacking, ["m"], ["x"]) == []
+    made = state.record("b", Cell("m", "x")).started_at
+    assert resolve(replace(lacking, retry_before=made), ["m"], ["x"]) == []
+    later = made + timedelta(seconds=1)
+    stale = resolve(replace(lacking, retry_before=later), ["m"], ["x"])
+    assert names(stale) == [("b", "x|m", True, True), ("c", "x|m", False, False), ("all", None, False, False)]
+    assert {reason.text for item in stale for reason in item.reasons} == {"3 questions to the judge got no answer"}
+    assert resolve(replace(state, retry_before=later), ["m"], ["x"]) == []
 
 
 def test_an_edited_file_makes_its_child_certain_and_what_follows_possible():

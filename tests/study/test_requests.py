@@ -15,7 +15,7 @@ import pytest
 
 from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
-from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, serving, shown, verdict
+from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, fails, serving, shown, verdict
 
 pytestmark = pytest.mark.timeout(600)
 PRINCIPLES = 10
@@ -133,3 +133,39 @@ def test_an_added_prompt_asks_about_its_own_answers_alone(study: Checkout, serve
     assert new > 0
     assert len(server.requests) - first == new * PRINCIPLES * 2
     assert asked(study, server, *select) == 0
+
+
+def test_what_got_no_answer_is_asked_again_by_the_next_command_and_nothing_else(
+    tmp_path: Path, study: Checkout
+) -> None:
+    """A provider that cannot answer a few questions: the verdicts stand, `rlaif plan` says what they lack, and the next
+    `rlaif up` asks for that alone, once; what comes out the same goes no further."""
+    recipe = study.data / "recipes/judging.yaml"
+    recipe.write_text(recipe.read_text() + "max_failed_share: 0.5\n")
+    down = ["Hi 3?"]
+    failing: list[int] = []
+
+    def answer(request: dict[str, Any], number: int) -> Reply:
+        if any(part in str(request["messages"]) for part in down):
+            failing.append(number)
+            return fails(400, "this question is too long")
+        return longer(request, number)
+
+    select = ("--select", "judge_agreement")
+    lacking = PRINCIPLES * 2
+    with serving(answer) as other:
+        (study.data / "judges/asked.yaml").write_text(JUDGE.format(url=other.url))
+        study.up(*select)
+        assert (len(other.requests), len(failing)) == (LABELS * PRINCIPLES * 2, lacking)
+        [step] = study.planned(*select)
+        assert step["reasons"] == [f"{lacking} questions to the judge got no answer"]
+        assert step["requests"] == lacking
+        told = study.up(*select)
+        assert len(failing) == 2 * lacking  # once more, and only those
+        assert "unchanged" in told
+        down.clear()
+        study.up(*select)
+        assert len(other.requests) == LABELS * PRINCIPLES * 2 + 2 * lacking
+        assert study.planned(*select) == []
+    [row] = study.rows("select errors from judge_agreement where slice = 'all'")
+    assert row["errors"] == 0
