@@ -82,12 +82,15 @@ def _benchmarks_asset(arm: str) -> dg.AssetsDefinition:
 
         reads = [
             step.model_spec.meaning(), [digest_of(a) for _, a in step.policies(model_store, arm)],
-            [[task.meaning() for task in recipe.tasks], recipe.seed, items_version(recipe, folder)],
+            [[task.meaning() for task in recipe.tasks], recipe.seed, items := items_version(recipe, folder)],
             [[judge.meaning(step.project, task.judge), GRADE_VERSION] for task in recipe.tasks if task.judge],
         ]  # fmt: skip
         frames = step.recall(
-            reads, evaluate, final=lambda frames: bool(frames["benchmark_items"]["score"].notna().all())
-        )
+            reads, evaluate,
+            # items that were edited meanwhile are not what the result would be kept under
+            final=lambda frames: bool(frames["benchmark_items"]["score"].notna().all())
+            and items_version(recipe, folder) == items,
+        )  # fmt: skip
         return step.finish(frames, part=arm, warnings=_contamination(step, arm, frames["benchmark_items"], recipe))
 
     return benchmarks

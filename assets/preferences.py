@@ -130,7 +130,7 @@ def judge_agreement(
     )
     reads = [
         judge.meaning(step.project), recipe.orders, recipe.mode, recipe.tie_margin, step.constitution.meaning(),
-        labels_version(labelled, folder),
+        labels := labels_version(labelled, folder),
     ]  # fmt: skip
     frames = step.recall(
         reads,
@@ -139,7 +139,10 @@ def judge_agreement(
                 str(step.cell.constitution), step.constitution, labelled, folder, recipe, judge.build(step.project)
             )
         },
-        final=lambda frames: not frames["judge_agreement"]["errors"].any(),
+        # labels that were edited meanwhile are not what the result would be kept under
+        final=lambda frames: (
+            not frames["judge_agreement"]["errors"].any() and labels_version(labelled, folder) == labels
+        ),
     )
     agreed = frames["judge_agreement"]
     unanswered = int(agreed.loc[agreed["slice"] == WHOLE, "errors"].sum())

@@ -24,8 +24,10 @@ from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.asking import Failure, ask_all
 from rlaif_dagster.judging.cache import Answer, cache_path, open_cache
+from rlaif_dagster.judging.claims import ask_once
 from rlaif_dagster.judging.panel import PanelJudge, committed_for
 from rlaif_dagster.judging.provider import connect
+from rlaif_dagster.judging.template import Message
 from rlaif_dagster.judging.verdicts import Judge, make_pair
 from rlaif_dagster.spec.constitution import Constitution
 
@@ -129,13 +131,16 @@ def _by_asking(
             for key, one in zip(keys, answers, strict=True)
             if key not in replies
         }
-        if asked:
+
+        def ask(part: dict[str, list[Message]], budget: float | None) -> Mapping[str, Answer | Failure]:
             provider = connect(judge.name, judge.spec)
-            fresh: Mapping[str, Answer | Failure] = asyncio.run(
-                ask_all(provider, asked, cache, backoff=judge.backoff, budget_usd=budget_usd, progress=progress)
+            return asyncio.run(
+                ask_all(provider, part, cache, backoff=judge.backoff, budget_usd=budget, progress=progress)
             )
-            replies.update(fresh)
-    paid = set(asked)
+
+        fresh, elsewhere = ask_once(cache, judge.home, asked, ask, budget_usd)
+        replies |= elsewhere | fresh
+    paid = set(fresh)
     return [_from_reply(replies[key], one, paid=key in paid) for key, one in zip(keys, answers, strict=True)]
 
 

@@ -20,6 +20,7 @@ from rlaif_dagster.home import Home
 from rlaif_dagster.judging.asking import Failure, ask_all
 from rlaif_dagster.judging.batch import POLL_SECONDS
 from rlaif_dagster.judging.cache import Answer, cache_path, known_keys, open_cache
+from rlaif_dagster.judging.claims import ask_once
 from rlaif_dagster.judging.parsing import Said, in_terms_of_pair, parse, parse_joint
 from rlaif_dagster.judging.prices import supports_schema
 from rlaif_dagster.judging.provider import connect, request_of
@@ -81,15 +82,15 @@ class ApiJudge:
         with open_cache(cache_path(self.home)) as cache:
             known = cache.get(keys)
             asked = {key: self._messages(q, template) for key, q in by_key.items() if key not in known}
-            fresh: Mapping[str, Answer | Failure] = {}
-            if asked:
-                fresh = asyncio.run(
+
+            def ask(part: dict[str, list[Message]], budget: float | None) -> Mapping[str, Answer | Failure]:
+                return asyncio.run(
                     ask_all(
                         connect(self.name, self.spec),
-                        asked,
+                        part,
                         cache,
                         backoff=self.backoff,
-                        budget_usd=budget_usd,
+                        budget_usd=budget,
                         progress=progress,
                         poll=self.poll,
                         extra=lambda key: self._extra(template, list(by_key[key].texts)),
@@ -98,6 +99,9 @@ class ApiJudge:
                         ),
                     )
                 )
+
+            fresh, elsewhere = ask_once(cache, self.home, asked, ask, budget_usd)
+        known |= elsewhere
         answers = {**known, **fresh}
         rows = [
             judgment

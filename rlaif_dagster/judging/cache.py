@@ -46,6 +46,14 @@ CREATE TABLE IF NOT EXISTS batches (
 """
 
 
+_CLAIMS = """
+CREATE TABLE IF NOT EXISTS claims (
+    key TEXT PRIMARY KEY,
+    owner TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a judge said, and what it took: `finish` is the provider's reason for stopping, `logprobs` JSON of its tokens'
@@ -87,6 +95,26 @@ class AnswerCache:
             self._insert(answers)
             if entry is not None:
                 book(self._connection, entry)
+
+    def claim(self, keys: Iterable[str], owner: str) -> set[str]:
+        """Claim the keys; those that nobody has claimed and nobody has answered meanwhile are the owner's."""
+        wanted = list(dict.fromkeys(keys))
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            answered = self.get(wanted)
+            left = [key for key in wanted if key not in answered]
+            self._connection.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?)", [(key, owner) for key in left])
+            rows = self._connection.execute("SELECT key FROM claims WHERE owner = ?", [owner]).fetchall()
+        return {key for (key,) in rows}
+
+    def claimants(self) -> list[str]:
+        """Who has claimed anything."""
+        return [owner for (owner,) in self._connection.execute("SELECT DISTINCT owner FROM claims")]
+
+    def forget_claims(self, owners: Iterable[str]) -> None:
+        """Give back all that these have claimed."""
+        with self._connection:
+            self._connection.executemany("DELETE FROM claims WHERE owner = ?", [(owner,) for owner in owners])
 
     def batches(self, endpoint: str) -> dict[str, list[str]]:
         """Batches that were sent to an endpoint and not fetched yet, with their keys."""
@@ -159,6 +187,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(_SCHEMA)
         connection.execute(_BATCHES)
+        connection.execute(_CLAIMS)
         if columns and "logprobs" not in columns:
             connection.execute("ALTER TABLE answers ADD COLUMN logprobs TEXT")
         new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()

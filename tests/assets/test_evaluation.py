@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from assets.evaluation import ARMS, head_to_head, qualitative
+from assets.step import Step
 from resources.judge import JudgeResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
@@ -122,3 +123,40 @@ def complete(frame: pd.DataFrame) -> bool:
     if "errors" in frame:
         return not frame["errors"].any() and not frame["unjudged"].any()
     return bool((frame["status"] == "graded").all())
+
+
+def test_the_judge_that_asks_is_the_one_that_names_the_result(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge's file and the recipe are edited right after a step began: it goes on as it began, and the next one asks the
+    new judge instead of finding the old one's result under its name."""
+    filled(home)
+    with serving(provider := Provider()) as server:
+        data = data_of(tmp_path, server)
+        house = WarehouseResource(folder=str(home.root))
+        resources = {
+            "project": ProjectResource(folder=str(data)), "warehouse": house, "judge": JudgeResource(warehouse=house),
+        }  # fmt: skip
+        real = Step.begin
+
+        def edited_after(*arguments: Any) -> Step:
+            step = real(*arguments)
+            for file, old, new in (
+                ("judges/served", "openai/test", "openai/edited"),
+                ("recipes/judging", "0.1", "0.2"),
+            ):
+                path = data / f"{file}.yaml"
+                path.write_text(path.read_text().replace(old, new))
+            return step
+
+        def make() -> set[str]:
+            before = len(server.requests)
+            assert dg.materialize([head_to_head], partition_key=PARTITION, resources=resources).success
+            return {request["model"] for request in server.requests[before:]}
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Step, "begin", edited_after)
+            assert make() == {"test"}
+        assert make() == {"edited"}
+        assert make() == set()
+    assert provider.asked
