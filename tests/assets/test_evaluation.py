@@ -17,6 +17,8 @@ from resources.judge import JudgeResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 from rlaif_dagster.home import CHECKOUT, Home
+from rlaif_dagster.judging.cache import cache_path, open_cache
+from rlaif_dagster.judging.ledger import Entry, committed_usd
 from rlaif_dagster.warehouse.store import Cell, Warehouse
 from tests.rlaif_dagster.judging.chat_server import ChatServer, fails, says, serving
 
@@ -160,3 +162,21 @@ def test_the_judge_that_asks_is_the_one_that_names_the_result(
         assert make() == {"edited"}
         assert make() == set()
     assert provider.asked
+
+
+def test_the_parts_of_a_step_share_its_budget(home: Home, tmp_path: Path) -> None:
+    """What was paid, or may have been billed, since the step began is taken off; what came before it is not."""
+    shutil.copytree(CHECKOUT / "data", tmp_path / "data")
+    (tmp_path / "data/recipes/judging.yaml").write_text("judge: likelihood\nbudget_usd: 2.0\n")
+    project = ProjectResource(folder=str(tmp_path / "data")).open()
+    judge = JudgeResource(warehouse=WarehouseResource(folder=str(home.root)), budget_usd=5.0)
+    with open_cache(cache_path(home)) as cache:
+        cache.put({}, Entry("here", "answered", cost_usd=1.0))
+        began = committed_usd(home)
+        assert judge.recipe(project, began).budget_usd == 2.0
+        cache.put({}, Entry("here", "answered", cost_usd=0.5))
+        cache.put({}, Entry("here", "timeout", unsure_usd=0.25))
+        assert judge.recipe(project, began).budget_usd == pytest.approx(1.25)
+        cache.put({}, Entry("here", "answered", cost_usd=9.0))
+        assert judge.recipe(project, began).budget_usd == 0.0
+    assert judge.recipe(project).budget_usd == 2.0

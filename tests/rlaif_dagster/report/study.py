@@ -452,7 +452,9 @@ def _lineage() -> pd.DataFrame:
         for run in (0, 1) if asset == "ppo_model" else (1,):
             version = content_hash("version", asset) if run else content_hash("older")
             started = (AT - timedelta(minutes=40 - i, days=1 - run)).replace(tzinfo=None)
-            rows.append((asset, partition(asset), version, "1", upstream, f"run-{run}", started, 12.5 * (i + 1), 0.0))
+            rows.append(
+                (asset, partition(asset), version, "1", upstream, f"run-{run}", started, 12.5 * (i + 1), 0.0, 0)
+            )
     columns = [
         "asset",
         "partition",
@@ -463,5 +465,6 @@ def _lineage() -> pd.DataFrame:
         "started_at",
         "seconds",
         "cost_usd",
+        "unanswered",
     ]
     return pd.DataFrame(rows, columns=columns)

@@ -14,9 +14,11 @@ import torch
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging import likelihood
+from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.likelihood import LikelihoodJudge
 from rlaif_dagster.judging.verdicts import Judgment, Mode, Order, Pair, Verdict, judgments_frame
 from rlaif_dagster.spec.constitution import Constitution, Principle
+from rlaif_dagster.spec.judge import ApiJudge as ApiSpec
 from rlaif_dagster.spec.judge import LikelihoodJudge as LikelihoodSpec
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.spec.recipes import Judging, Lora
@@ -25,6 +27,7 @@ from rlaif_dagster.training.ppo.judged import DirectJudge, JudgeSource, advantag
 from rlaif_dagster.training.ppo.prompts import Prompts
 from rlaif_dagster.training.ppo.rollout import roll_out
 from rlaif_dagster.training.ppo.sources import Scale, WeightedSum
+from tests.rlaif_dagster.judging.chat_server import serving, verdict
 from tests.rlaif_dagster.training.conftest import FreshModel
 from tests.rlaif_dagster.training.ppo.conftest import TEXTS, CountToken, WriteAdapter, randomize
 
@@ -47,7 +50,6 @@ class Shorter:
     verdict: Verdict | None = None
     cost_usd: float = 0.01
     asked: int = 0
-    budgets: tuple[float | None, ...] = ()
 
     def judge(
         self,
@@ -60,7 +62,6 @@ class Shorter:
         progress: str | None = None,
     ) -> pd.DataFrame:
         self.asked += len(pairs)
-        self.budgets += (budget_usd,)
         rows = []
         for pair in pairs:
             for principle in constitution.principles:
@@ -104,13 +105,21 @@ def test_a_comparing_judge_by_hand(backbone: Backbone) -> None:
     assert source.told == {"judge_failed": 0.0}
 
 
-def test_the_budget_shrinks_by_what_was_paid(backbone: Backbone) -> None:
-    judge = Shorter()
-    recipe = Judging(judge="shorter", budget_usd=0.1)
-    source = JudgeSource(backbone, DirectJudge(judge, RULES, recipe), REFERENCES)
-    for _ in range(2):
-        source.score(PROMPTS[:1], ["Oslo"], [[1]])
-    assert judge.budgets == pytest.approx((0.1, 0.06))  # two principles in two orders at a cent each
+def test_the_budget_is_one_over_all_rollouts(backbone: Backbone, home: Home) -> None:
+    """A real judge at a cent for three answers: rollout after rollout, never more than the budget is spent."""
+    price, budget = 100 * 10e-6 + 20 * 100e-6, 0.03
+    with serving(lambda request, number: verdict("A")) as server:
+        spec = ApiSpec(
+            kind="api", model="openai/m", api_base=server.url, max_tokens=20, concurrency=1,
+            usd_per_million_input=10, usd_per_million_output=100,
+        )  # fmt: skip
+        direct = DirectJudge(ApiJudge("asked", spec, home), RULES, Judging(judge="asked", budget_usd=budget))
+        source = JudgeSource(backbone, direct, REFERENCES)
+        for number in range(2):
+            source.score(PROMPTS[:1], [f"Oslo {number}"], [[1]])
+        with pytest.raises(UserError, match="judge asked: spent"):
+            source.score(PROMPTS[:1], ["Oslo 2"], [[1]])
+        assert budget - 3 * price < len(server.requests) * price <= budget
 
 
 def test_verdicts_that_fail_are_counted_and_stop_when_there_are_too_many(backbone: Backbone) -> None:
