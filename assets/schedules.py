@@ -6,13 +6,12 @@ import uuid
 
 import dagster as dg
 
-from assets.graph import graph_nodes, graph_state
+from assets.graph import graph_nodes
 from assets.jobs import JOBS
+from assets.kept import look
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
-from rlaif_dagster.automation import inside, kept_cells, stale_in
-from rlaif_dagster.inputs import check_inputs
-from rlaif_dagster.lineage.backfills import KIND_TAG, backfills_going_on, start_backfill
+from rlaif_dagster.automation import inside, stale_in
 from rlaif_dagster.lineage.runs import IF_STALE_TAG, REFRESH_TAG, observe_all
 from rlaif_dagster.warehouse.store import Cell
 
@@ -29,11 +28,9 @@ NIGHTLY, WEEKLY = "nightly", "weekly"
 def every_night(
     context: dg.ScheduleEvaluationContext, project: ProjectResource, warehouse: WarehouseResource
 ) -> dg.SkipReason:
-    files = project.open()
-    check_inputs(files)
-    state = graph_state(files, warehouse.open())
+    files, state, kept = look(project, warehouse)
     observe_all(context.instance, state, files)
-    stale = [(item.asset, item.cell) for item in stale_in(state, kept_cells(files, state))]
+    stale = [(item.asset, item.cell) for item in stale_in(state, kept)]
     return _start(context, NIGHTLY, stale, "What is stale in the cells that are kept.", {IF_STALE_TAG: "yes"})
 
 
@@ -46,15 +43,13 @@ def every_night(
 def every_week(
     context: dg.ScheduleEvaluationContext, project: ProjectResource, warehouse: WarehouseResource
 ) -> dg.SkipReason:
-    files = project.open()
-    check_inputs(files)
-    state = graph_state(files, warehouse.open())
-    wanted = inside(kept_cells(files, state))
+    files, state, kept = look(project, warehouse)
+    grid, wanted = (files.names("models"), files.names("constitutions")), inside(kept)
     benchmarks = [name for name in graph_nodes() if name.endswith("_benchmarks") and name != "recipe_benchmarks"]
     made = [
         (name, cell)
         for name in benchmarks
-        for cell in graph_nodes()[name].cells(files.names("models"), files.names("constitutions"))
+        for cell in graph_nodes()[name].cells(*grid)
         if wanted(cell) and state.record(name, cell)
     ]
     return _start(context, WEEKLY, made, "Benchmarks measured anew.", {REFRESH_TAG: uuid.uuid4().hex[:8]})
@@ -64,6 +59,8 @@ def _start(
     context: dg.ScheduleEvaluationContext, kind: str, partitions: Partitions, description: str, tags: dict[str, str]
 ) -> dg.SkipReason:
     """A backfill of these partitions. The schedule itself asks for no run: the backfill does."""
+    from rlaif_dagster.lineage.backfills import KIND_TAG, backfills_going_on, start_backfill  # no plan needs them
+
     if not partitions:
         return dg.SkipReason("Nothing to do.")
     if going_on := backfills_going_on(context.instance, kind):

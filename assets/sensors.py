@@ -6,12 +6,12 @@ import time
 
 import dagster as dg
 
-from assets.graph import graph_nodes, graph_state
+from assets.graph import graph_nodes
 from assets.jobs import JOBS
+from assets.kept import look
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
-from rlaif_dagster.automation import MAX_UNDER_WAY, Request, decide, kept_cells, stale_in
-from rlaif_dagster.inputs import check_inputs
+from rlaif_dagster.automation import MAX_UNDER_WAY, Request, decide, stale_in
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.runs import INPUTS_TAG, all_inputs, busy_partitions, end_dead_runs, tries_of, unseen
 from rlaif_dagster.records import partition_key
@@ -31,14 +31,12 @@ def follow_edits(
     context: dg.SensorEvaluationContext, project: ProjectResource, warehouse: WarehouseResource
 ) -> dg.SensorResult:
     """Off until it is switched on in the UI. A wrong file fails the tick, with the line that says what is wrong."""
-    files, instance = project.open(), context.instance
-    check_inputs(files)
+    instance = context.instance
+    files, state, kept = look(project, warehouse)
     end_dead_runs(instance)
-    state = graph_state(files, warehouse.open())
-    cells = kept_cells(files, state)
     busy, running = busy_partitions(instance, graph_nodes())
     decision = decide(
-        stale_in(state, cells), state, busy, tries_of(instance), time.time(), max(MAX_UNDER_WAY - running, 0)
+        stale_in(state, kept), state, busy, tries_of(instance), time.time(), max(MAX_UNDER_WAY - running, 0)
     )
     return dg.SensorResult(
         asset_events=list(unseen(instance, state, all_inputs(state, files))),

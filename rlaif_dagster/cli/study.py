@@ -5,8 +5,11 @@ Importing this is quick; opening the study loads Dagster and the asset graph, ab
 
 from __future__ import annotations
 
+import gc
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,9 +18,22 @@ if TYPE_CHECKING:
     from rlaif_dagster.resolver import Node
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Modules are loaded without Python's collector of cycles, and left out of its later passes. They stay until the
+    process ends, and to look through them again and again, at the end once more, took two fifths of a plan's time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        if "duckdb" not in sys.modules:  # what it has made must be collected: it complains at the end otherwise
+            gc.freeze()
+
+
 def graph() -> Mapping[str, Node]:
     """The asset graph as plain values."""
-    with warnings.catch_warnings():
+    with loading(), warnings.catch_warnings():
         # which parts of Dagster are beta is the developer's concern, and every command would print it
         warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
         from rlaif_dagster.definitions import nodes
@@ -26,14 +42,15 @@ def graph() -> Mapping[str, Node]:
 
 def open_study(chosen: Selection) -> Study:
     """The study behind a selection. Every file in data/ is checked first: with a wrong one nothing runs."""
-    from rlaif_dagster.inputs import check_inputs
+    with loading():
+        from rlaif_dagster.estimates import estimator
+        from rlaif_dagster.home import current_home
+        from rlaif_dagster.inputs import check_inputs
 
     check_inputs(chosen.project)
 
     nodes = graph()
     from rlaif_dagster.definitions import defs
-    from rlaif_dagster.estimates import estimator
-    from rlaif_dagster.home import current_home
     from rlaif_dagster.lineage.study import Study
 
     home = current_home()

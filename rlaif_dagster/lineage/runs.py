@@ -14,7 +14,6 @@ import dagster as dg
 import psutil
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import RunFailureReason
-from dagster._core.storage.event_log import SqlEventLogStorage
 from filelock import FileLock
 
 from rlaif_dagster.automation import Key, Try
@@ -63,6 +62,8 @@ def end_dead_runs(instance: dg.DagsterInstance) -> None:
 def admit_forgotten_steps(instance: dg.DagsterInstance) -> None:
     """Let the first step in where a pool has a free slot and steps wait that nobody will call. Dagster 1.13.27 looks for a
     free slot and then, in another transaction, queues the step: a slot that is freed in between is never offered to it."""
+    from dagster._core.storage.event_log import SqlEventLogStorage  # brings SQLAlchemy, which a plan does without
+
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         return

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,6 +75,8 @@ def _name(cell: Cell) -> str:
 @cache
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's columns as Arrow types, by way of DuckDB, whose types the schema speaks."""
+    import duckdb  # planning writes no table
+
     columns = ", ".join(f'NULL::{column.type} AS "{column.name}"' for column in table.all_columns)
     with duckdb.connect() as database:
         relation = database.sql(f"SELECT {columns} LIMIT 0")
