@@ -13,7 +13,15 @@ from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
 from rlaif_dagster.automation import MAX_UNDER_WAY, Request, decide, stale_in
 from rlaif_dagster.lineage.graph import job_name
-from rlaif_dagster.lineage.runs import INPUTS_TAG, all_inputs, busy_partitions, end_dead_runs, tries_of, unseen
+from rlaif_dagster.lineage.runs import (
+    IF_STALE_TAG,
+    INPUTS_TAG,
+    all_inputs,
+    busy_partitions,
+    end_dead_runs,
+    tries_of,
+    unseen,
+)
 from rlaif_dagster.records import partition_key
 
 SECONDS_BETWEEN_LOOKS = 10
@@ -46,7 +54,8 @@ def follow_edits(
 
 
 def run_request(request: Request) -> dg.RunRequest:
-    """One step in a process of its own, without another process inside it."""
+    """One step in a process of its own, without another process inside it. Dagster starts it again when it is killed: what
+    it had finished by then, or another has made meanwhile, is left as it is."""
     dims = graph_nodes()[request.asset].dims
     return dg.RunRequest(
         run_key=request.run_key,
@@ -54,5 +63,5 @@ def run_request(request: Request) -> dg.RunRequest:
         partition_key=partition_key(request.cell),
         asset_selection=[dg.AssetKey(request.asset)],
         run_config={"execution": {"config": {"in_process": {}}}},
-        tags={INPUTS_TAG: request.run_key.rpartition(":")[0]},
+        tags={INPUTS_TAG: request.run_key.rpartition(":")[0], IF_STALE_TAG: "yes"},
     )

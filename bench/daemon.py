@@ -92,13 +92,29 @@ class Dagster:
         if answer["startSensor"]["__typename"] != "Sensor":
             raise RuntimeError(f"sensor {sensor}: {answer}")
 
+    def switch_off(self, sensor: str) -> None:
+        query = "query($s: SensorSelector!){sensorOrError(sensorSelector: $s){... on Sensor{id sensorState{id}}}}"
+        found = self.ask(query, s={**(self._location() or {}), "sensorName": sensor})["sensorOrError"]
+        answer = self.ask("mutation($id: String!){stopSensor(id: $id){__typename}}", id=found["id"])
+        if answer["stopSensor"]["__typename"] != "StopSensorMutationResult":
+            raise RuntimeError(f"sensor {sensor}: {answer}")
+
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
         """Its latest ticks, newest first."""
         query = """query($s: SensorSelector!){sensorOrError(sensorSelector: $s){... on Sensor{sensorState{
-          ticks(limit: 20){status timestamp endTimestamp skipReason runIds error{message}}}}}}"""
+          ticks(limit: 20){status timestamp endTimestamp skipReason runIds error{message errorChain{error{message}}}}}}}}"""
         answer = self.ask(query, s={**(self._location() or {}), "sensorName": sensor})
         found: list[dict[str, Any]] = answer["sensorOrError"]["sensorState"]["ticks"]
         return found
+
+    def tick_now(self, schedule: str) -> None:
+        """What the UI's "Preview tick result" does: the code location evaluates the schedule, on the real instance."""
+        mutation = """mutation($s: ScheduleSelector!, $t: Float){scheduleDryRun(selectorData: $s, timestamp: $t){
+          __typename ... on DryRunInstigationTick{evaluationResult{skipReason error{message}}}}}"""
+        answer = self.ask(mutation, s={**(self._location() or {}), "scheduleName": schedule}, t=time.time())
+        result = answer["scheduleDryRun"].get("evaluationResult")
+        if result is None or result["error"]:
+            raise RuntimeError(f"schedule {schedule}: {answer}")
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, newest first."""

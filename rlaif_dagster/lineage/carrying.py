@@ -1,8 +1,9 @@
 """Carrying a plan out: what is ready runs, one Dagster run an asset and partition, and the plan is resolved again after
 each. That is the early cutoff.
 
-A step is made under a lock of its own, so two command lines on one cell share the work: the second waits, then finds the
-step fresh. An interrupt ends the run that is under way; what was recorded before it stands.
+A step whose pool has no free slot waits for one. It is made under a lock of its own, so two command lines on one cell
+share the work: the second waits, then finds the step fresh. An interrupt ends the run that is under way; what was recorded
+before it stands.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import dagster as dg
 
 from rlaif_dagster.judging.ledger import committed_usd
 from rlaif_dagster.lineage.graph import job_name
+from rlaif_dagster.lineage.pools import PoolWatch, in_the_way, wait_for_slot
 from rlaif_dagster.lineage.runs import (
     INPUTS_TAG,
     INTERRUPTED_TAG,
@@ -24,7 +26,6 @@ from rlaif_dagster.lineage.runs import (
     observe_parents,
     process_name,
     was_interrupted,
-    watching_the_pools,
 )
 from rlaif_dagster.lineage.study import Study, planned
 from rlaif_dagster.locks import holder, making
@@ -55,7 +56,7 @@ class Carrying:
 
     def run(self, budget_usd: float | None) -> Outcome:
         spent_before = committed_usd(self.study.home)
-        with self.study.instance() as instance, watching_the_pools(instance):
+        with self.study.instance() as instance, PoolWatch(instance) as watch:
             while True:
                 waiting = self.waiting()
                 ready = [item for item in waiting if item.ready]
@@ -65,7 +66,7 @@ class Carrying:
                 spent = committed_usd(self.study.home) - spent_before
                 left = None if budget_usd is None else max(budget_usd - spent, 0.0)
                 free = [item for item in ready if holder(self.study.home, item.asset, partition_key(item.cell)) is None]
-                self._make((free or ready)[0], instance, left, len(waiting))
+                self._make((free or ready)[0], watch, left, len(waiting))
         blocked = tuple(planned(item) for item in waiting)
         for step in blocked:
             self.on_event(Event("blocked", step))
@@ -75,21 +76,31 @@ class Carrying:
             fixable=bool(failures) and all(failure.fixable for failure in failures),
         )  # fmt: skip
 
-    def _make(self, item: Stale, instance: dg.DagsterInstance, budget_usd: float | None, remaining: int) -> None:
-        step = self.study.estimate(planned(item))
-        partition = partition_key(item.cell)
+    def _make(self, item: Stale, watch: PoolWatch, budget_usd: float | None, remaining: int) -> None:
+        """Make a step, unless it turns out that somebody else did, or that its pool's slot was taken meanwhile: then it
+        is ready still, and its turn comes again. The slot is waited for without the step's lock, because a run of Dagster
+        takes them in this order too."""
+        step, instance, pool = self.study.estimate(planned(item)), watch.instance, self._pool(item.asset)
 
-        def told(who: str) -> None:
-            self.on_event(Event("waiting", step, f"{who} is making it; waiting", remaining=remaining))
+        def told(message: str) -> None:
+            self.on_event(Event("waiting", step, message, remaining=remaining))
 
-        with making(self.study.home, item.asset, partition, "rlaif up", told) as waited:
-            if waited and not self._is_ready(item):
+        queued = pool is not None and wait_for_slot(instance, pool, told)
+        with making(
+            self.study.home, item.asset, partition_key(item.cell), "rlaif up",
+            lambda who: told(f"{who} is making it; waiting"),
+        ) as waited:  # fmt: skip
+            if (waited or queued) and not self._is_ready(item):
                 self.on_event(Event("elsewhere", step, "made there, or no longer to be made"))
+                return
+            if pool and in_the_way(instance, pool):
                 return
             self.on_event(Event("started", step, remaining=remaining))
             before = self.study.state().record(item.asset, item.cell)
-            failure = self._execute(item, instance, budget_usd)
+            failure = self._execute(item, watch, budget_usd)
             after = self.study.state().record(item.asset, item.cell)
+        if watch.queued:
+            return
         if failure is None and (after is None or after == before):
             failure = Failure("it ended without a record of what it made")
         if failure is not None:
@@ -103,22 +114,30 @@ class Carrying:
         now = next((now for now in self.waiting() if (now.asset, now.cell) == (item.asset, item.cell)), None)
         return now is not None and now.ready
 
-    def _execute(self, item: Stale, instance: dg.DagsterInstance, budget_usd: float | None) -> Failure | None:
-        """One Dagster run; None when it went well."""
+    def _pool(self, asset: str) -> str | None:
+        return self.study.defs.resolve_assets_def(dg.AssetKey(asset)).op.pool
+
+    def _execute(self, item: Stale, watch: PoolWatch, budget_usd: float | None) -> Failure | None:
+        """One Dagster run; None when it went well, or was ended in the queue of its pool."""
+        instance = watch.instance
         observe_parents(instance, self.study.state(), item.asset, item.cell)
         job = self.study.defs.resolve_job_def(job_name(self.study.nodes[item.asset].dims))
         budget = {} if budget_usd is None else {"resources": {"judge": {"config": {"budget_usd": budget_usd}}}}
-        result = job.execute_in_process(
-            run_config=QUIET | budget,
-            instance=instance,
-            partition_key=partition_key(item.cell),
-            asset_selection=[dg.AssetKey(item.asset)],
-            raise_on_error=False,
-            tags={PROCESS_TAG: process_name(), INPUTS_TAG: inputs_tag(item)},
-        )
+        with watch.run():
+            result = job.execute_in_process(
+                run_config=QUIET | budget,
+                instance=instance,
+                partition_key=partition_key(item.cell),
+                asset_selection=[dg.AssetKey(item.asset)],
+                raise_on_error=False,
+                tags={PROCESS_TAG: process_name(), INPUTS_TAG: inputs_tag(item)},
+            )
         if was_interrupted(result):
             instance.add_run_tags(result.run_id, {INTERRUPTED_TAG: "yes"})
+            if watch.queued:
+                return None
             raise KeyboardInterrupt  # Dagster has closed the run, and swallowed it
+        watch.queued = False
         return None if result.success else failure_of(result)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
 import psutil
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import RunFailureReason
+from dagster._core.launcher import DefaultRunLauncher
 from filelock import FileLock
 
 from rlaif_dagster.automation import Key, Try
@@ -36,7 +35,6 @@ INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
 IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes
 REFRESH_TAG = "rlaif/refresh"  # the run computes again although nothing it reads has changed; which refresh it is
 UNFINISHED = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.MANAGED, Status.CANCELING]
-SECONDS_BETWEEN_LOOKS = 5.0  # at who holds and who waits for the slots of the pools
 SECONDS_TO_RETRY = 600.0  # a run that Dagster said it would retry, and did not within this time, has failed
 
 
@@ -51,46 +49,34 @@ def open_instance(home: Home) -> dg.DagsterInstance:
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Close the runs of command lines that were killed: they would look as if they went on, and keep their pool's slot."""
+    """Close the runs whose process was killed: they would look as if they went on, and keep their pool's slot. Dagster's
+    daemon does so for its own, but may have been killed as well."""
     for run in instance.get_runs(dg.RunsFilter(statuses=[Status.STARTED, Status.STARTING])):
-        process = run.tags.get(PROCESS_TAG)
-        if process and process.startswith(f"{socket.gethostname()}:") and not _is_alive(process):
+        if _has_lost_its_process(instance, run):
             instance.report_run_failed(run, "The process of this run has ended.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def admit_forgotten_steps(instance: dg.DagsterInstance) -> None:
-    """Let the first step in where a pool has a free slot and steps wait that nobody will call. Dagster 1.13.27 looks for a
-    free slot and then, in another transaction, queues the step: a slot that is freed in between is never offered to it."""
-    from dagster._core.storage.event_log import SqlEventLogStorage  # brings SQLAlchemy, which a plan does without
+def _has_lost_its_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    process = run.tags.get(PROCESS_TAG)
+    if process:
+        return process.startswith(f"{socket.gethostname()}:") and not _is_alive(process)
+    if not isinstance(instance.run_launcher, DefaultRunLauncher):
+        return False  # its process is on another machine
+    for event in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        if event.message.startswith("Started process for run"):
+            assert event.dagster_event
+            return not _ran_at(int(str(event.dagster_event.engine_event_data.metadata["pid"].value)), event.timestamp)
+    return False
 
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
-        return
-    for pool in storage.get_concurrency_keys():
-        info = storage.get_concurrency_info(pool)
-        if info.pending_step_count and max(info.assigned_step_count, info.active_slot_count) < info.slot_count:
-            storage.assign_pending_steps([pool])
 
-
-@contextmanager
-def watching_the_pools(instance: dg.DagsterInstance, seconds: float = SECONDS_BETWEEN_LOOKS) -> Iterator[None]:
-    """Every so many seconds while the block goes on, close dead runs and admit forgotten steps: a run that waits for a slot
-    of its pool would wait for ever if the process of the run that holds it were killed meanwhile."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(seconds):
-            end_dead_runs(instance)
-            admit_forgotten_steps(instance)
-
-    watcher = threading.Thread(target=watch, name="pools", daemon=True)
-    watcher.start()
+def _ran_at(pid: int, moment: float) -> bool:
+    """Is there a process with this id, and was it there at that moment (seconds since the epoch)?"""
     try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment + 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 def process_name() -> str:

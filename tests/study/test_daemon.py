@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,11 +14,15 @@ import pytest
 from bench.daemon import Dagster, made_in
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
+from tests.study.test_edits import CONCLUSIONS, EDITS, POLICIES, after
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900)]
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(1200)]
+JUDGED = {"judgments", "preference_pairs", "reward_model", *after(*POLICIES), *CONCLUSIONS} - {"results"}  # of a cell
+
+READERS = {
+    "revisions", "judgments", "preference_pairs", "judge_agreement", "ppo_model", "adherence", "head_to_head", "qualitative",
+    "report",
+}  # of the constitution's file  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +39,8 @@ def dagster(study: Checkout) -> Iterator[Dagster]:
 
 
 @pytest.fixture(scope="module")
-def page(dagster: Dagster) -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser.new_page(viewport={"width": 1600, "height": 1000})
-        browser.close()
+def page(browser: Any) -> Any:
+    return browser.new_page(viewport={"width": 1600, "height": 1000})
 
 
 def open_page(page: Any, dagster: Dagster, path: str, until: str, name: str) -> None:
@@ -66,6 +63,53 @@ def wait(condition: Callable[[], Any], seconds: float) -> Any:
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.5)
+    return found
+
+
+def partitions(*constitutions: str) -> dict[tuple[str, str | None], None]:
+    """Every asset's partition in these cells of the tiny study, inputs aside."""
+    of_cell = {"revisions", *JUDGED}
+    whole = [
+        ("prompts", None),
+        ("results", None),
+        *((name, "tiny") for name in ("completions", "base_benchmarks", "base_responses")),
+    ]
+    cells = [(name, f"{one}|tiny") for name in sorted(of_cell) for one in constitutions]
+    return dict.fromkeys([*whole, *cells, *(("judge_agreement", one) for one in constitutions)])
+
+
+def not_fresh(dagster: Dagster) -> set[tuple[str, str | None]]:
+    """The partitions that the UI does not show as fresh."""
+    return {key for key in partitions("brief", "other") if dagster.staleness(*key) != "FRESH"}
+
+
+def planned(study: Checkout) -> set[tuple[str, str | None]]:
+    """The partitions that `rlaif plan` names."""
+    steps = study.planned("--constitution", "all")
+    cells = [(step["asset"], step["cell"]["constitution"], step["cell"]["model"]) for step in steps]
+    return {(asset, "|".join(part for part in cell if part) or None) for asset, *cell in cells}
+
+
+def made_since(dagster: Dagster, before: int) -> Counter[tuple[str, str | None]]:
+    """How often each partition was run since there were so many runs, all of which must have gone well."""
+    runs = dagster.runs()
+    new = runs[: len(runs) - before]
+    assert {run["status"] for run in new} <= {"SUCCESS"}
+    tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in new]
+    return Counter(
+        (name, tag.get("dagster/partition")) for run, tag in zip(new, tags, strict=True) for name in made_in(run)
+    )
+
+
+def finished_backfill(dagster: Dagster, kind: str, seconds: float) -> dict[str, Any]:
+    """The one backfill of a kind, once it has ended; it must have ended well."""
+    mine = [b for b in dagster.backfills() if {"key": "rlaif/backfill", "value": kind} in b["tags"]]
+    [backfill] = wait(
+        lambda: [b for b in dagster.backfills() if b["id"] == mine[0]["id"] and b["status"].startswith(("COMPLETED", "FAILED"))],
+        seconds,
+    )  # fmt: skip
+    assert backfill["status"] == "COMPLETED_SUCCESS"
+    found: dict[str, Any] = backfill
     return found
 
 
@@ -98,39 +142,105 @@ def pictures_behind(page: Any, place: int) -> bool:
     return any(widths)
 
 
-def test_an_edit_runs_what_it_makes_stale_once_and_leaves_it_fresh(dagster: Dagster, study: Checkout) -> None:
+def test_an_edit_is_seen_at_once_and_stops_where_the_content_comes_out_the_same(
+    dagster: Dagster, study: Checkout
+) -> None:
     dagster.switch_on("follow_edits")
     wait(lambda: dagster.ticks("follow_edits"), 90)
     before = len(dagster.runs())
     study.edit("labels/pairs.jsonl", "No no.", "No, no, no.")
     saved = time.time()
     first = wait(lambda: dagster.runs()[: len(dagster.runs()) - before], 60)[-1]
-    print(f"edit to run: {first['creationTime'] - saved:.1f} s")
     assert first["creationTime"] - saved < 45
-    wait(lambda: study.planned("--constitution", "all") == [], 400)
-    time.sleep(25)  # two more ticks: nothing may be repeated
-    runs = dagster.runs()[: len(dagster.runs()) - before]
-    assert {run["status"] for run in runs} == {"SUCCESS"}
-    assert Counter(name for run in runs for name in made_in(run)) == {
-        "judge_agreement": 2, "preference_pairs": 2, "report": 2, "results": 1,
-    }  # fmt: skip
-    for asset, partition in (
-        ("judge_agreement", "brief"),
-        ("preference_pairs", "brief|tiny"),
-        ("dpo_model", "brief|tiny"),
-    ):
-        assert dagster.staleness(asset, partition) == "FRESH"
+    wait(lambda: planned(study) == set(), 400)
+    time.sleep(25)
+    expected = [(name, f"{one}|tiny") for name in ("preference_pairs", "report") for one in ("brief", "other")]
+    assert made_since(dagster, before) == Counter(
+        [*expected, ("judge_agreement", "brief"), ("judge_agreement", "other"), ("results", None)]
+    )
 
 
-def test_a_backfill_by_hand_is_carried_out_and_shown(page: Any, dagster: Dagster, study: Checkout) -> None:
+def test_a_comment_and_a_wrong_file_run_nothing(dagster: Dagster, study: Checkout) -> None:
     before = len(dagster.runs())
-    done = study.rlaif("backfill", "--constitution", "all", "--from", "report")
+    study.edit("constitutions/brief.yaml", "# a comment", "# another")
+    study.edit("recipes/dpo.yaml", "max_length: 400", "max_length: -1")
+    [tick] = wait(lambda: [tick for tick in dagster.ticks("follow_edits")[:1] if tick["status"] == "FAILURE"], 60)
+    assert "field 'max_length'" in str(tick["error"]["errorChain"])
+    study.edit("recipes/dpo.yaml", "max_length: -1", "max_length: 400")
+    wait(lambda: dagster.ticks("follow_edits")[0]["status"] == "SKIPPED", 60)
+    assert len(dagster.runs()) == before
+    dagster.switch_off("follow_edits")
+
+
+def test_an_edited_constitution_makes_exactly_what_follows_from_it_stale(
+    page: Any, dagster: Dagster, study: Checkout
+) -> None:
+    """With the sensor off, the page's own button looks at the files. What reads the constitution itself is shown as stale;
+    what follows from that is planned, and turns stale in the page when its parents have new content."""
+    assert not_fresh(dagster) == set()
+    file, old, new, follow = EDITS["a word of a principle"]
+    study.edit(file, old, new)
+    open_page(page, dagster, "/assets/constitution", "Observe", "observe")
+    page.get_by_role("button", name="Observe").first.click()
+    wait(lambda: dagster.staleness("revisions", "brief|tiny") == "STALE", 120)
+    assert not_fresh(dagster) == {key for key in partitions("brief") if key[0] in READERS}
+    assert planned(study) == {key for key in partitions("brief") if key[0] in follow}
+    open_page(page, dagster, "/assets/revisions?view=partitions&partition=brief%7Ctiny", "Unsynced", "stale")
+    open_page(
+        page, dagster, "/assets/revisions?view=partitions&partition=other%7Ctiny", "preview of revisions", "fresh"
+    )
+    assert "Unsynced" not in page.inner_text("body")
+
+
+def test_with_the_sensor_on_it_runs_once_a_partition_and_turns_fresh(
+    page: Any, dagster: Dagster, study: Checkout
+) -> None:
+    before = len(dagster.runs())
+    possible = planned(study)
+    dagster.switch_on("follow_edits")
+    wait(lambda: planned(study) == set(), 900)
+    time.sleep(25)  # two more ticks: nothing may be repeated
+    ran = made_since(dagster, before)
+    assert set(ran.values()) == {1}
+    assert {("judgments", "brief|tiny"), ("judge_agreement", "brief"), ("results", None)} <= ran.keys() <= possible
+    assert not_fresh(dagster) == set()
+    open_page(
+        page, dagster, "/assets/revisions?view=partitions&partition=brief%7Ctiny", "preview of revisions", "again"
+    )
+    assert "Unsynced" not in page.inner_text("body")
+
+
+def test_a_backfill_of_two_constitutions_by_hand_is_carried_out_and_shown(
+    page: Any, dagster: Dagster, study: Checkout
+) -> None:
+    before, versions = len(dagster.runs()), study.versions()
+    done = study.rlaif("backfill", "--constitution", "all", "--from", "judgments")
     assert done.returncode == 0, done.stderr
-    assert "3 partitions" in done.stdout
+    wanted = {(name, f"{one}|tiny") for name in JUDGED for one in ("brief", "other")} | {("results", None)}
+    assert f"{len(wanted)} partitions" in done.stdout
     assert "works on it" in done.stdout
-    [backfill] = wait(lambda: [b for b in dagster.backfills() if b["status"].startswith("COMPLETED")], 300)
-    assert backfill["status"] == "COMPLETED_SUCCESS"
-    assert {"key": "rlaif/backfill", "value": "by-hand"} in backfill["tags"]
-    runs = dagster.runs()[: len(dagster.runs()) - before]
-    assert sorted(name for run in runs for name in made_in(run)) == ["report", "report", "results"]
-    open_page(page, dagster, "/runs/backfills", "rlaif backfill --from report", "backfills")
+    backfill = finished_backfill(dagster, "by-hand", 900)
+    assert backfill["numPartitions"] == len(wanted)
+    assert made_since(dagster, before) == Counter(wanted)
+    assert study.versions() == versions  # nothing was edited: it comes out the same
+    open_page(page, dagster, "/runs", backfill["id"], "backfills")
+    assert "rlaif/backfill: by-hand" in page.inner_text("body")
+
+
+def test_the_nightly_schedule_brings_up_to_date_what_is_stale(dagster: Dagster, study: Checkout) -> None:
+    dagster.switch_off("follow_edits")
+    study.edit("labels/pairs.jsonl", "No, no, no.", "No no.")
+    stale = planned(study)
+    assert stale
+    dagster.tick_now("every_night")
+    assert finished_backfill(dagster, "nightly", 600)["numPartitions"] == len(stale)
+    assert planned(study) == set()
+
+
+def test_the_weekly_schedule_measures_the_benchmarks_of_all_cells(dagster: Dagster, study: Checkout) -> None:
+    before, versions = len(dagster.runs()), study.versions()
+    dagster.tick_now("every_week")
+    finished_backfill(dagster, "weekly", 600)
+    cells = [(f"{arm}_benchmarks", f"{one}|tiny") for arm in POLICIES for one in ("brief", "other")]
+    assert made_since(dagster, before) == Counter([*cells, ("base_benchmarks", "tiny")])
+    assert study.versions() == versions
