@@ -14,10 +14,10 @@ import pytest
 from bench.daemon import Dagster, made_in
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
-from tests.study.test_edits import CONCLUSIONS, EDITS, POLICIES, after
+from tests.study.test_edits import EDITS, JUDGED, POLICIES
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(1200)]
-JUDGED = {"judgments", "preference_pairs", "reward_model", *after(*POLICIES), *CONCLUSIONS} - {"results"}  # of a cell
+IN_A_CELL = JUDGED - {"results"}
 
 READERS = {
     "revisions", "judgments", "preference_pairs", "judge_agreement", "ppo_model", "adherence", "head_to_head", "qualitative",
@@ -68,7 +68,7 @@ def wait(condition: Callable[[], Any], seconds: float) -> Any:
 
 def partitions(*constitutions: str) -> dict[tuple[str, str | None], None]:
     """Every asset's partition in these cells of the tiny study, inputs aside."""
-    of_cell = {"revisions", *JUDGED}
+    of_cell = {"revisions", *IN_A_CELL}
     whole = [
         ("prompts", None),
         ("results", None),
@@ -216,7 +216,7 @@ def test_a_backfill_of_two_constitutions_by_hand_is_carried_out_and_shown(
     before, versions = len(dagster.runs()), study.versions()
     done = study.rlaif("backfill", "--constitution", "all", "--from", "judgments")
     assert done.returncode == 0, done.stderr
-    wanted = {(name, f"{one}|tiny") for name in JUDGED for one in ("brief", "other")} | {("results", None)}
+    wanted = {(name, f"{one}|tiny") for name in IN_A_CELL for one in ("brief", "other")} | {("results", None)}
     assert f"{len(wanted)} partitions" in done.stdout
     assert "works on it" in done.stdout
     backfill = finished_backfill(dagster, "by-hand", 900)

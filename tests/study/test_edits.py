@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.checkout import Checkout
@@ -25,24 +28,44 @@ def after(*arms: str) -> set[str]:
     return {f"{arm}_{what}" for arm in arms for what in ("model", "benchmarks", "responses")}
 
 
+JUDGED = {"judgments", "preference_pairs", "reward_model", *after(*POLICIES), *CONCLUSIONS}
+CONSTITUTION = {"revisions", "judge_agreement", *JUDGED}
+BASE = {"base_benchmarks", "base_responses"}
+SUITES = {f"{arm}_{what}" for arm in ("base", *POLICIES) for what in ("benchmarks", "responses")}
 EDITS = {
-    "a word of a principle": (
-        "constitutions/brief.yaml", "few words", "couple of words",
-        {"revisions", "judgments", "preference_pairs", "judge_agreement", "reward_model", *after(*POLICIES), *CONCLUSIONS},
-    ),
+    "a word of a principle": ("constitutions/brief.yaml", "few words", "couple of words", CONSTITUTION),
+    "a principle's weight": ("constitutions/brief.yaml", "only., weight: 1", "only., weight: 2", CONSTITUTION),
+    "a principle's id": ("constitutions/brief.yaml", "id: plain", "id: simple", CONSTITUTION),
+    "an exemplar": ("constitutions/brief.yaml", "Frozen water.", "Water that froze.", CONSTITUTION),
+    "the format": ("constitutions/brief.yaml", "label: Answer}]", 'label: Answer}]\n  separator: " - "', CONSTITUTION),
     "a comment": ("constitutions/brief.yaml", "# a comment", "# another", set()),
     "a description": ("constitutions/brief.yaml", "for people", "for humans", set()),
     "another constitution": ("constitutions/other.yaml", "few words", "couple of words", set()),
+    "a prompt": (
+        "prompts/study.jsonl", "Tell me of rain.", "Tell me about rain.",
+        {"prompts", "completions", "revisions", "base_responses", *JUDGED},
+    ),
+    "the model": (
+        "models/tiny.yaml", "folder:", "system_prompt: Be brief.\nfolder:", {"completions", *CONSTITUTION, *BASE},
+    ),
+    "the judge": ("judges/likelihood.yaml", "model: tiny", "model: tiny\ntemperature: 2", {"judge_agreement", *JUDGED}),
+    "the generation recipe": ("recipes/generation.yaml", "samples: 2", "samples: 3", {"completions", "revisions", *JUDGED}),
+    "the judging recipe": (
+        "recipes/judging.yaml", "held_out_share: 0.4", "held_out_share: 0.5", {"judge_agreement", *JUDGED},
+    ),
+    "the SFT recipe": ("recipes/sft.yaml", "max_length: 400", "max_length: 401", {*after(*POLICIES), *CONCLUSIONS}),
     "the DPO recipe": ("recipes/dpo.yaml", "max_length: 400", "max_length: 401", {*after("dpo"), *CONCLUSIONS}),
+    "the DPO recipe of this model alone": (
+        "recipes/dpo.yaml", "max_length: 400", "max_length: 400\nmodels: {tiny: {epochs: 7}}",
+        {*after("dpo"), *CONCLUSIONS},
+    ),
     "the PPO recipe": ("recipes/ppo.yaml", "updates: 1", "updates: 2", {*after("ppo"), *CONCLUSIONS}),
     "the reward recipe": (
         "recipes/reward.yaml", "max_length: 400", "max_length: 401", {"reward_model", *after("ppo"), *CONCLUSIONS},
     ),
+    "the benchmarks recipe": ("recipes/benchmarks.yaml", "limit: 2", "limit: 3", {*SUITES, *CONCLUSIONS}),
     # nothing is trained on an untrusted judge's verdicts: what is trained waits for its agreement, and stays if that passes
-    "the labels": (
-        "labels/pairs.jsonl", "No no.", "No.",
-        {"judge_agreement", "preference_pairs", "reward_model", *after(*POLICIES), *CONCLUSIONS},
-    ),
+    "the labels": ("labels/pairs.jsonl", "No no.", "No.", {"judge_agreement", *JUDGED} - {"judgments"}),
 }  # fmt: skip
 
 
@@ -55,6 +78,68 @@ def test_an_edit_is_planned_exactly(made: Checkout, name: str) -> None:
     finally:
         made.edit(file, new, old)
     assert made.planned() == []
+
+
+def test_two_edits_at_once_are_planned_as_their_union(made: Checkout) -> None:
+    both = ("the reward recipe", "the DPO recipe")
+    for name in both:
+        made.edit(*EDITS[name][:3])
+    try:
+        planned = made.planned()
+        assert {step["asset"] for step in planned} == EDITS[both[0]][3] | EDITS[both[1]][3]
+        assert {step["asset"] for step in planned if step["certain"]} == {"reward_model", "dpo_model"}
+    finally:
+        for name in both:
+            file, old, new, _ = EDITS[name]
+            made.edit(file, new, old)
+    assert made.planned() == []
+
+
+def test_human_grades_concern_the_graded_answers_alone(made: Checkout) -> None:
+    grade = {"model": "tiny", "constitution": "brief", "arm": "dpo", "prompt_id": "p", "alignment_grade": 1}
+    path = made.data / "labels" / "human_grades.jsonl"
+    path.write_text(json.dumps(grade) + "\n", encoding="utf-8")
+    try:
+        assert {step["asset"] for step in made.planned()} == {"qualitative", "report", "results"}
+    finally:
+        path.unlink()
+    assert made.planned() == []
+
+
+def test_results_of_older_code_are_planned_with_what_follows(made: Checkout) -> None:
+    path = made.home / "warehouse" / "lineage" / "dpo_model.parquet"
+    kept = path.read_bytes()
+    table = pq.read_table(path, partitioning=None)
+    older = pa.array(["0"] * len(table), pa.string())
+    pq.write_table(table.set_column(table.column_names.index("code_version"), "code_version", older), path)
+    try:
+        planned = made.planned()
+        assert {step["asset"] for step in planned} == {*after("dpo"), *CONCLUSIONS}
+        [certain] = [step for step in planned if step["certain"]]
+        assert certain["reasons"] == ["code version 0 is now 1"]
+    finally:
+        path.write_bytes(kept)
+    assert made.planned() == []
+
+
+def test_a_new_constitution_is_another_cell_and_a_removed_one_leaves_the_rest_alone(made: Checkout) -> None:
+    new, other = (made.data / "constitutions" / f"{name}.yaml" for name in ("third", "other"))
+    shutil.copy(other, new)
+    try:
+        assert made.planned() == []
+        planned = made.planned("--constitution", "third")
+        assert {step["asset"] for step in planned if step["cell"]["constitution"] == "third"} == CONSTITUTION - {
+            "results"
+        }
+        assert {step["asset"] for step in planned if step["cell"]["constitution"] != "third"} == {"results"}
+    finally:
+        new.unlink()
+    content = other.read_bytes()
+    other.unlink()
+    try:
+        assert made.planned() == []
+    finally:
+        other.write_bytes(content)
 
 
 def test_an_edit_that_comes_out_the_same_stops_where_it_does(made: Checkout) -> None:
