@@ -21,7 +21,9 @@ def branches(prefix: int, lengths: list[int]) -> torch.Tensor:
     visible[:, :prefix] = True
     start = 0
     for length in lengths:
-        visible[start : start + length, prefix + start : prefix + start + length] = torch.ones(length, length).tril() > 0
+        visible[start : start + length, prefix + start : prefix + start + length] = (
+            torch.ones(length, length).tril() > 0
+        )
         start += length
     return visible
 
