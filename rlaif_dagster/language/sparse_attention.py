@@ -53,7 +53,10 @@ class _Sparse(TorchFunctionMode):
         mask = kwargs.get("attn_mask") if func is scaled_dot_product_attention else None
         if mask is None or tuple(mask.shape[-2:]) != self.shape or len(args) != 3:
             return func(*args, **kwargs)
-        return self._attention(*args, mask, {name: value for name, value in kwargs.items() if name != "attn_mask"})
+        query, key, value = args
+        return self._attention(
+            query, key, value, mask, {name: value for name, value in kwargs.items() if name != "attn_mask"}
+        )
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rest: Mapping[str, Any]) -> Tensor:
         if self._masks is None or self._masks[0] is not mask:
@@ -62,7 +65,11 @@ class _Sparse(TorchFunctionMode):
         return torch.cat(
             [
                 scaled_dot_product_attention(
-                    query[..., rows, :], key.index_select(-2, keys), value.index_select(-2, keys), attn_mask=part, **rest
+                    query[..., rows, :],
+                    key.index_select(-2, keys),
+                    value.index_select(-2, keys),
+                    attn_mask=part,
+                    **rest,
                 )
                 for (rows, keys), part in zip(self.stretches, self._masks[1], strict=True)
             ],

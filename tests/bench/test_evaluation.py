@@ -11,7 +11,6 @@ import pytest
 
 from bench.evaluation import (
     PLAIN,
-    SIDES,
     SUITES,
     Side,
     Timing,
