@@ -5,10 +5,14 @@ each. Their data come from the folder that RLAIF_BENCHMARK_DATA names (by defaul
 folder), in subfolders truthfulqa, mmlu and hellaswag as `evaluation.mirrors` describes them, or from the hub where there is
 no such folder.
 
-Both sides evaluate the very same loaded tasks, over the same items, with the same model in memory, suite by suite and in
-turn: who goes first changes from suite to suite and from round to round, so that neither always meets the warmer machine.
-A suite's time is all of lm-eval's `evaluate`: building requests, tokenization, the model, the metrics. Both have the same
-budget for a forward pass: 8 sequences on lm-eval's side, and 8 times 512 tokens here.
+Each side is a process of its own with the model in memory, as lm-eval's users have it. They take turns, suite by suite, while
+the others wait; who goes first changes from suite to suite and from round to round. A suite's time is all of lm-eval's
+`evaluate`: building requests, tokenization, the model, the metrics. All have the same budget for a forward pass: 8 sequences
+on lm-eval's side, and 8 times 512 tokens here.
+
+On some processors our class also multiplies matrices faster (`language.onednn`), which lm-eval's users could have without any
+sharing. So there is a third side, ours without that (`RLAIF_ONEDNN=0`): its ratios, under `without_onednn`, are what
+sharing prefixes alone brings.
 
 Speed counts only at equal results: every metric, of the tasks and of each single item, must agree.
 """
@@ -16,26 +20,26 @@ Speed counts only at equal results: every metric, of the tasks and of each singl
 from __future__ import annotations
 
 import importlib.metadata
-import logging
+import json
 import os
+import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-import torch
 from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
-from lm_eval.models.huggingface import HFLM
 
 from bench.measurement import Measurement, WrongResult, machine
 from rlaif_dagster.evaluation.benchmarks import load_task
-from rlaif_dagster.evaluation.hf_prefix_sharing import PrefixSharingHFLM
 from rlaif_dagster.home import CHECKOUT, Home, current_home
-from rlaif_dagster.language.base_model import LanguageModel, load
+from rlaif_dagster.language.base_model import weights_location
+from rlaif_dagster.language.onednn import SWITCH
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.spec.recipes import Benchmark
 
@@ -54,7 +58,8 @@ subjects have 100 questions and more, and over a few the examples alone would be
 ROUNDS = 1
 PEER_BATCH = 8
 TOLERANCE = 1e-4  # of rounding; one item answered otherwise moves an accuracy by over 1e-2
-SIDES = ("ours", "peer")
+PLAIN = "ours_without_onednn"
+SIDES = ("ours", "peer", PLAIN)
 
 Numbers = dict[str, float]
 
@@ -67,15 +72,63 @@ class Timing:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))
 
 
+class Side:
+    """One side's process, which waits until it is asked for a suite. `about` is what it says of its device and threads."""
+
+    def __init__(self, side: str, job: Mapping[str, Any]) -> None:
+        environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if side == PLAIN:
+            environment[SWITCH] = "0"
+        self.name = side
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.evaluation_sides", side.partition("_")[0]], cwd=CHECKOUT, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+        )  # fmt: skip
+        self.about = self._asked(json.dumps(job))
+
+    def run(self, suite: str) -> dict[str, Any]:
+        """Seconds, items and metrics of one suite. Raises WrongResult with the end of its stderr when it fails."""
+        return self._asked(suite)
+
+    def _asked(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            print(line, file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self._process.wait()
+            self._errors.seek(0)
+            raise WrongResult(f"{self.name} failed: {' | '.join(self._errors.read().strip().splitlines()[-3:])}")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+
 def measure() -> Measurement:
     """Measure the study's default model. Raises WrongResult when a metric differs."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     project, home = Project.current(), current_home()
     name = project.study().models[0]
-    lm = load(name, project.model(name), home)
-    timings = compare(lm, load_suites(data_folder(), home), items=ITEMS, rounds=ROUNDS)
-    gpu = torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else None
-    return summary(timings, name, machine(torch.get_num_threads(), gpu))
+    weights, _ = weights_location(project.model(name), home)
+    data = data_folder()
+    load_suites(data, home)  # mirrors are converted once, before several processes look for them
+    job = {"weights": weights, "data": str(data) if data else None, "items": ITEMS, "batch": PEER_BATCH}
+    timings, about = compare(job, rounds=ROUNDS)
+    ours = about["ours"]
+    gpu = None if ours["device"] == "cpu" else str(ours["device"])
+    return summary(timings, name, machine(int(ours["threads"]), gpu))
 
 
 def data_folder() -> Path | None:
@@ -96,37 +149,30 @@ def load_suites(data: Path | None, home: Home) -> dict[str, dict[str, Any]]:
     return suites
 
 
-def compare(
-    lm: LanguageModel, suites: Mapping[str, Mapping[str, Any]], *, items: Mapping[str, int], rounds: int
-) -> dict[str, Timing]:
-    """Seconds of both sides by suite, over the first `items` (by suite) items of each task.
+def compare(job: Mapping[str, Any], *, rounds: int) -> tuple[dict[str, Timing], dict[str, Any]]:
+    """Seconds of all sides by suite, over the first `items` (by suite) items of each task, and what each says of itself.
 
-    Raises WrongResult when a metric differs.
+    Raises WrongResult when a metric differs, or where a side ran on another device.
     """
-    kinds: dict[str, type[HFLM]] = {"ours": PrefixSharingHFLM, "peer": HFLM}
-    models: dict[str, LM] = {
-        side: kind(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=PEER_BATCH) for side, kind in kinds.items()
-    }
-    for side in SIDES:  # allocator, threads and lazy imports, which would count against whoever is first
-        run_tasks(models[side], suites[min(suites)], 1)
-    timings = {suite: Timing() for suite in suites}
-    for turn in range(rounds):
-        for place, (suite, tasks) in enumerate(suites.items()):
-            numbers: dict[str, Numbers] = {}
-            spent: dict[str, float] = {}
-            for side in SIDES if (turn + place) % 2 == 0 else SIDES[::-1]:
-                start = time.perf_counter()
-                results = run_tasks(models[side], tasks, items[suite])
-                spent[side] = time.perf_counter() - start
-                timings[suite].seconds[side] += spent[side]
-                numbers[side] = metrics(results)
-                evaluated = sum(len(samples) for samples in results["samples"].values())
-            timings[suite].items += evaluated
-            told = ", ".join(f"{side} {spent[side]:.1f} s" for side in SIDES)
-            print(f"{suite}, round {turn + 1} of {rounds}: {told}", file=sys.stderr)
-            if wrong := differences(numbers["ours"], numbers["peer"]):
-                raise WrongResult(f"{suite}: {len(wrong)} metrics differ from the peer's: {'; '.join(wrong[:5])}")
-    return timings
+    timings = {suite: Timing() for suite in SUITES}
+    with Side("ours", job) as ours, Side("peer", job) as peer, Side(PLAIN, job) as plain:
+        sides = {side.name: side for side in (ours, peer, plain)}
+        if len({side.about["device"] for side in sides.values()}) > 1:
+            raise WrongResult(f"devices differ: {', '.join(f'{n} {s.about}' for n, s in sides.items())}")
+        for turn in range(rounds):
+            for place, suite in enumerate(SUITES):
+                first = (turn + place) % len(SIDES)
+                found = {name: sides[name].run(suite) for name in (*SIDES[first:], *SIDES[:first])}
+                for name, one in found.items():
+                    timings[suite].seconds[name] += one["seconds"]
+                    if wrong := differences(one["metrics"], found["peer"]["metrics"]):
+                        raise WrongResult(
+                            f"{suite}: {len(wrong)} metrics differ from the peer's ({name}): {'; '.join(wrong[:5])}"
+                        )
+                timings[suite].items += found["ours"]["items"]
+                told = ", ".join(f"{name} {found[name]['seconds']:.1f} s" for name in SIDES)
+                print(f"{suite}, round {turn + 1} of {rounds}: {told}", file=sys.stderr)
+        return timings, {name: side.about for name, side in sides.items()}
 
 
 def run_tasks(model: LM, tasks: Mapping[str, Any], items: int) -> dict[str, Any]:
@@ -171,28 +217,30 @@ def differences(ours: Numbers, peer: Numbers) -> list[str]:
 
 
 def summary(timings: Mapping[str, Timing], model: str, machine: str) -> Measurement:
-    """Items a second of both sides, and ours over the peer's, by suite and overall."""
+    """Items a second of all sides, and ours over the peer's, by suite and overall."""
     total = Timing(
         sum(timing.items for timing in timings.values()),
         {side: sum(timing.seconds[side] for timing in timings.values()) for side in SIDES},
     )
     every = {"overall": total, **timings}
-    sides: dict[str, dict[str, Any]] = {
-        side: {
-            "items_per_second": {name: timing.items / timing.seconds[side] for name, timing in every.items()},
-            "seconds": total.seconds[side],
-        }
-        for side in SIDES
-    }
+
+    def figures(side: str) -> dict[str, Any]:
+        rates = {name: timing.items / timing.seconds[side] for name, timing in every.items()}
+        return {"items_per_second": rates, "seconds": total.seconds[side]}
+
+    def ratios(side: str) -> dict[str, float]:
+        return {name: timing.seconds["peer"] / timing.seconds[side] for name, timing in every.items()}
+
+    shared: dict[str, Any] = {"model": model, "items": total.items}
+    plain = {"ratios": ratios(PLAIN), **figures(PLAIN)}
     return Measurement(
         part="evaluation",
-        ratios={name: timing.seconds["peer"] / timing.seconds["ours"] for name, timing in every.items()},
-        ours={"name": "hf-prefix-sharing", "model": model, "items": total.items, **sides["ours"]},
+        ratios=ratios("ours"),
+        ours={"name": "hf-prefix-sharing", **shared, **figures("ours"), "without_onednn": plain},
         peer={
             "name": f"lm-eval {importlib.metadata.version('lm-eval')} HFLM, batch {PEER_BATCH}",
-            "model": model,
-            "items": total.items,
-            **sides["peer"],
+            **shared,
+            **figures("peer"),
         },
         machine=machine,
     )

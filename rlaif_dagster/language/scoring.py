@@ -7,7 +7,7 @@ length; a row attends to its own ancestors in the row and to the keys and values
 explicit mask (tree attention, as in SpecInfer, arXiv 2305.09781). Depth-first order makes this simple: whatever a later
 row still needs of the earlier ones is the single path above its first node, and node `a` is an ancestor of node `n`
 just when `a <= n < end(a)`, with `end(a)` the first node after a's subtree. Rows are full: no padding, and no copy of a
-cache per answer.
+cache per answer. On a CPU attention leaves out the branches that a stretch of a row cannot see (`sparse_attention`).
 
 Logits are computed where a continuation is predicted and nowhere else; their log-softmax is taken in float32. The
 numbers equal a plain forward pass over `context + continuation` up to rounding. Models that this layout does not fit
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from rlaif_dagster.behaviour import SCORING
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.language import sparse_attention
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.work import Chunks
 
@@ -38,7 +40,7 @@ Key = tuple[tuple[int, ...], int]  # a whole token sequence, and where its conti
 Result = tuple[int, float, bool]  # place among the keys, log-probability, greedy
 
 CHUNK_TOKENS = 32768  # nodes of the tree that are computed, and stored, together
-ROW_TOKENS = {"cpu": 512}  # a longer row fills no CPU better and pays more for attention, which is dense within a row
+ROW_TOKENS = {"cpu": 512}  # a longer row fills no CPU better, and its attention sees more that it does not need
 ROW_TOKENS_ACCELERATOR = 2048
 
 
@@ -244,14 +246,15 @@ def _by_tree(model: PreTrainedModel, keys: list[Key], row_tokens: int) -> Iterat
         visible = (known <= nodes[:, None]) & (ends[known] > nodes[:, None])
         here = slice(*np.searchsorted(tree.predict_at, [start, start + len(nodes)]))
         wanted, place = np.unique(tree.predict_at[here] - start, return_inverse=True)
-        logits = model(
-            input_ids=torch.as_tensor(tree.tokens[start : start + len(nodes)], device=device)[None],
-            position_ids=torch.as_tensor(tree.depths[start : start + len(nodes)], device=device)[None],
-            attention_mask=_additive(visible, model.dtype)[None, None],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=torch.as_tensor(wanted, device=device),
-        ).logits[0]
+        with sparse_attention.within(visible) if device.type == "cpu" else nullcontext():
+            logits = model(
+                input_ids=torch.as_tensor(tree.tokens[start : start + len(nodes)], device=device)[None],
+                position_ids=torch.as_tensor(tree.depths[start : start + len(nodes)], device=device)[None],
+                attention_mask=_additive(visible, model.dtype)[None, None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=torch.as_tensor(wanted, device=device),
+            ).logits[0]
         if len(wanted):
             values, best = _predictions(logits, place, tree.predicted[here])
             np.add.at(sums, tree.owner[here], values)

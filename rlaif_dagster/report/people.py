@@ -7,11 +7,10 @@ table `qualitative`, under a grader called `human` or `human:NAME`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
+from rlaif_dagster.evaluation.human_agreement import agreed_by_prompt, over_prompts
 from rlaif_dagster.report.arms import ARMS, label
 from rlaif_dagster.report.estimate import Estimate
 from rlaif_dagster.report.evidence import share_of
@@ -70,19 +69,9 @@ def _means(rows: pd.DataFrame) -> pd.DataFrame:
 def _order(both: pd.DataFrame) -> tuple[Estimate | None, int]:
     """Agreement on the order of two answers: a mean a prompt, then an interval over prompts, because the pairs of one
     prompt are not independent."""
-    known = both.dropna(subset=["alignment_grade_people", "alignment_grade_judge"])
-    by_prompt, pairs = [], 0
-    for _, rows in known.groupby(level="prompt_id"):
-        hits = []
-        for (_, one), (_, other) in combinations(rows.iterrows(), 2):
-            gap = one["alignment_grade_people"] - other["alignment_grade_people"]
-            if gap:
-                product = gap * (one["alignment_grade_judge"] - other["alignment_grade_judge"])
-                hits.append(0.5 if product == 0 else float(product > 0))
-        if hits:
-            by_prompt.append(float(np.mean(hits)))
-            pairs += len(hits)
-    return (share_of(pd.Series(by_prompt)), pairs) if by_prompt else (None, 0)
+    names = {"alignment_grade_judge": "judge", "alignment_grade_people": "people"}
+    shares, pairs = agreed_by_prompt(both[list(names)].rename(columns=names).dropna())
+    return (Estimate(*over_prompts(shares), len(shares)), pairs) if pairs else (None, 0)
 
 
 def _same(both: pd.DataFrame) -> Estimate | None:
