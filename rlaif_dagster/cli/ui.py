@@ -18,15 +18,14 @@ def ui(
 ) -> None:
     """Start Dagster's UI, its daemon and this project; Ctrl-C ends them. Runs and history live in RLAIF_HOME/dagster."""
     from rlaif_dagster.errors import UserError
-    from rlaif_dagster.home import CHECKOUT, current_home
+    from rlaif_dagster.home import current_home, study_folder
     from rlaif_dagster.instance_config import prepare_dagster_home
     from rlaif_dagster.spec.project import Project
 
-    workspace = CHECKOUT / "workspace.yaml"
+    folder = study_folder()
+    workspace = folder / "workspace.yaml"
     if not workspace.exists():
-        raise UserError(
-            f"{workspace}: no such file; rlaif runs from its checkout: install it with `pip install -e .` there"
-        )
+        raise UserError(f"{workspace}: no such file; start the UI in the checkout or in a study made by `rlaif init`")
     Project.current().check()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,6 +36,6 @@ def ui(
     environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(current_home()))}
     typer.echo(f"Dagster's UI: http://{host}:{port} (storage {environment['DAGSTER_HOME']}; Ctrl-C ends it)")
     sys.stdout.flush()
-    os.chdir(CHECKOUT)  # workspace.yaml names its working directory relative to itself
+    os.chdir(folder)  # its processes find the study by it, and workspace.yaml names its working directory relative to itself
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]
     os.execve(sys.executable, command, environment)

@@ -72,6 +72,8 @@ class Project:
 
     def study(self) -> Study:
         path = self.root / "study.yaml"
+        if not path.exists():
+            raise UserError(f"{path}: no such file; work in the folder of a study, or make one with `rlaif init DIR`")
         study = parse(Study, self._content(path), path)
         for kind in ("models", "constitutions"):
             for name in getattr(study, kind):

@@ -77,10 +77,10 @@ def wait_for(url: str, until: str = "", seconds: float = 120) -> str:
         time.sleep(0.5)
 
 
-def test_outside_a_checkout_it_says_so(data: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlaif_dagster import home as home_module
+def test_outside_a_study_it_says_so(data: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`data` holds a study without a workspace.yaml; without the check the UI would replace this very process."""
     from rlaif_dagster.cli.ui import ui
 
-    monkeypatch.setattr(home_module, "CHECKOUT", tmp_path)
-    with pytest.raises(UserError, match=r"workspace\.yaml: no such file; rlaif runs from its checkout"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"workspace\.yaml: no such file; start the UI in the checkout or in a study"):
         ui()
