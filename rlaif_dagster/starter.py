@@ -18,7 +18,14 @@ from rlaif_dagster.home import CHECKOUT, STUDY_FILE
 from rlaif_dagster.spec.project import Project
 
 # What of data/ is the package's, the constitutions and labels aside, of which a study takes those it asks for.
-WHOLE = ("models/*.yaml", "judges/*.yaml", "recipes/*.yaml", "benchmarks/*.jsonl", "prompts/sources.yaml", "prompts/study.jsonl")
+WHOLE = (
+    "models/*.yaml",
+    "judges/*.yaml",
+    "recipes/*.yaml",
+    "benchmarks/*.jsonl",
+    "prompts/sources.yaml",
+    "prompts/study.jsonl",
+)
 INSTALLED = f"share/rlaif-dagster/{STUDY_FILE.as_posix()}"
 
 STUDY = """\

@@ -13,7 +13,10 @@ def init(
     constitution: Annotated[
         list[str] | None,
         typer.Option(
-            "--constitution", "-c", metavar="NAME", help="Of the package, to start from; repeatable. Default: structured."
+            "--constitution",
+            "-c",
+            metavar="NAME",
+            help="Of the package, to start from; repeatable. Default: structured.",
         ),
     ] = None,
 ) -> None:

@@ -45,7 +45,12 @@ def test_a_new_study_reads_without_errors_and_holds_what_its_constitution_needs(
 
 def test_the_shipped_files_are_copied_with_their_comments(tmp_path: Path) -> None:
     made = make_study(tmp_path / "mine", ["structured"])
-    for name in ("constitutions/structured.yaml", "recipes/ppo.yaml", "judges/gpt-4o-mini.yaml", "prompts/sources.yaml"):
+    for name in (
+        "constitutions/structured.yaml",
+        "recipes/ppo.yaml",
+        "judges/gpt-4o-mini.yaml",
+        "prompts/sources.yaml",
+    ):
         assert (made / "data" / name).read_bytes() == (CHECKOUT / "data" / name).read_bytes()
 
 
@@ -87,9 +92,13 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"\.gitignore exists already; nothing was written: name another folder"):
         make_study(target, ["structured"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file: cannot be written \(Not a directory\)|file: cannot be written \(File exists\)"):
+    with pytest.raises(
+        UserError, match=r"file: cannot be written \(Not a directory\)|file: cannot be written \(File exists\)"
+    ):
         make_study(tmp_path / "file", ["structured"])
-    with pytest.raises(UserError, match="'nonsense' does not come with the package; allowed: harmlessness, honesty, structured"):
+    with pytest.raises(
+        UserError, match="'nonsense' does not come with the package; allowed: harmlessness, honesty, structured"
+    ):
         make_study(tmp_path / "other", ["nonsense"])
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "file"}
     assert after == before
@@ -124,7 +133,18 @@ def test_dagster_loads_the_study_by_its_own_workspace(tmp_path: Path) -> None:
 def test_an_installed_wheel_makes_a_study_too(tmp_path: Path) -> None:
     """The wheel alone, installed without the checkout anywhere on the path; other packages are the tests' own."""
     tree = tmp_path / "tree"
-    copy = ["cp", "-r", "pyproject.toml", "README.md", "LICENSE", "rlaif_dagster", "assets", "resources", "data", str(tree)]
+    copy = [
+        "cp",
+        "-r",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "rlaif_dagster",
+        "assets",
+        "resources",
+        "data",
+        str(tree),
+    ]
     tree.mkdir()
     subprocess.run(copy, cwd=CHECKOUT, check=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -152,7 +172,10 @@ def test_an_installed_wheel_makes_a_study_too(tmp_path: Path) -> None:
 
     outside = installed_rlaif(tmp_path, "plan")
     assert outside.returncode == 2
-    assert "data/study.yaml: no such file; work in the folder of a study, or make one with `rlaif init DIR`" in outside.stderr
+    assert (
+        "data/study.yaml: no such file; work in the folder of a study, or make one with `rlaif init DIR`"
+        in outside.stderr
+    )
     made = installed_rlaif(tmp_path, "init", "mine")
     assert made.returncode == 0, made.stderr
     for file in (CHECKOUT / "data").rglob("*.yaml"):
