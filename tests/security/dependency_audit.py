@@ -1,6 +1,7 @@
 """`python -m tests.security.dependency_audit`: what is installed, and whether it has known vulnerabilities. Part of `make check`.
 
-Two questions. Offline: is every installed distribution at the lock's version, and every pin of pyproject.toml the lock's? Then what was audited is what runs. Online: pip-audit asks the package index's advisories about every pin.
+Two questions. Offline: is every installed distribution at the lock's version, and every pin of pyproject.toml the lock's?
+Then what was audited is what runs. Online: pip-audit asks the package index's advisories about every pin.
 
 Where the index gives no advisories (no network, or a mirror without them) pip-audit would skip each package in turn and end
 with "no known vulnerabilities". So one package is asked about first, and without an answer the audit says SKIPPED, loudly,
@@ -65,7 +66,8 @@ def differing(installed: Iterable[tuple[str, str]], locked: Mapping[str, str]) -
     return sorted(
         f"{name} {version} is installed, the lock has {locked[normalized(name)]}"
         for name, version in installed
-        if locked.get(normalized(name), version.partition("+")[0]) != version.partition("+")[0]
+        if normalized(name) not in INSTALLERS
+        and locked.get(normalized(name), version.partition("+")[0]) != version.partition("+")[0]
     )
 
 
