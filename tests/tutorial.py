@@ -88,14 +88,18 @@ def fresh_repository(target: Path) -> Path:
 def commit(repository: Path) -> None:
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
     subprocess.run([*git, "add", "--all"], cwd=repository, check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "as it stands"], cwd=repository, check=True)
+    subprocess.run(
+        [*git, "commit", "--quiet", "--allow-empty", "--message", "as it stands"], cwd=repository, check=True
+    )
 
 
 def virtual_environment() -> str:
     """Shell commands that put a .venv into the current clone: the packages of the tests' own environment (installing them
     anew would take minutes and a network), and this clone instead of the one that is installed there.
     """
-    packages = dict.fromkeys([path for path in sys.path if path.endswith("site-packages")] + [sysconfig.get_paths()["purelib"]])
+    packages = dict.fromkeys(
+        [path for path in sys.path if path.endswith("site-packages")] + [sysconfig.get_paths()["purelib"]]
+    )
     # lines of a .pth are folders for the path; the .pth files inside them, an editable install's among them, are not read
     lines = "\\n".join(packages)
     return (

@@ -34,7 +34,9 @@ def provider() -> Iterator[ChatServer]:
 
 
 def follow(repository: Path, folder: Path, provider: ChatServer) -> None:
-    environment = tutorial.environment(folder, REPOSITORY=str(repository), OPENAI_API_KEY="sk-test", OPENAI_BASE_URL=provider.url)
+    environment = tutorial.environment(
+        folder, REPOSITORY=str(repository), OPENAI_API_KEY="sk-test", OPENAI_BASE_URL=provider.url
+    )
     for step, output in tutorial.run(TUTORIAL, folder, environment, tutorial.virtual_environment()):
         assert not tutorial.missing(step, output), f"{step.commands}\n{output[-4000:]}"
     assert len(provider.requests) > 10  # the judge was asked where the tutorial says so
