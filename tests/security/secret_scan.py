@@ -68,6 +68,7 @@ KNOWN = {
     "5baa61e4c9b93f3f0682250b6cf8331b7ee68fd8": "the word `password` in an example of an address",
     "02ecb94373bfb3dfe827ca18409f50b016e8302a": "OPENAI_API_KEY, a variable's name",
     "f8ca0d7266886f4b5be9adddc9b66017b3bf1a4b": "ANTHROPIC_API_KEY, a variable's name",
+    "e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4": "the word `secret`, the name of what stands in for a refused value",
     "71f8e7976e4cbc4561c9d62fb283e7f788202acb": "what a client of the bench's own server sends",
     "b2a1614c6c02ed49d0b9442aab7da66eb9d59611": "made up by a test to see that it is not printed",
     "6bd946b1d3333941c454b8405cba98fdc3215962": "made up by tests to see that it reaches no log",
