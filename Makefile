@@ -6,7 +6,7 @@ WORKERS ?= 2
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench ui format docs clean
+.PHONY: help venv demo test check audit bench ui format docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -27,13 +27,18 @@ demo: $(READY) ## run the study on the embedded model; ends with the table of th
 test: $(READY) ## all tests but the slow ones
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
-check: $(READY) ## what CI runs: format, lint, types, imports, definitions, tests
+check: $(READY) ## what CI runs: format, lint, types, imports, definitions, secrets, dependencies, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
+	$(BIN)/python -m tests.security.secret_scan
+	$(BIN)/python -m tests.security.dependency_audit
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
+
+audit: $(READY) ## dependencies against known vulnerabilities; fails where the index gives no advisories
+	$(BIN)/python -m tests.security.dependency_audit --strict
 
 bench: $(READY) ## ours and a peer side by side; PART=judge, ppo, evaluation or lineage
 	$(BIN)/python -m bench $(PART)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from rlaif_dagster.errors import visible
 from rlaif_dagster.home import CHECKOUT
+from rlaif_dagster.report.paper import plain
 from rlaif_dagster.warehouse.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -164,6 +166,6 @@ def preview(frame: pd.DataFrame) -> str:
 
 
 def _short(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+    """A value as a cell, cut, and as text: an image in an answer would otherwise be fetched by whoever looks at the page."""
+    text = " ".join((f"{value:.4g}" if isinstance(value, float) else str(value)).split())
+    return plain(visible(text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"))

@@ -13,7 +13,7 @@ from rlaif_dagster.warehouse.store import Warehouse
 class WarehouseResource(dg.ConfigurableResource):
     """The Parquet warehouse and the folders beside it."""
 
-    folder: str | None = None  # RLAIF_HOME, else .rlaif/ in the checkout
+    folder: str | None = None  # RLAIF_HOME, else .rlaif/ in the study
 
     @property
     def home(self) -> Home:

@@ -1,4 +1,7 @@
-"""Where results live: `RLAIF_HOME`, by default `.rlaif/` in the checkout.
+"""Where results live: `RLAIF_HOME`, by default `.rlaif/` in the study's folder.
+
+The study is the one that a command is given in: the nearest folder, from the current one upwards, that holds
+data/study.yaml. Where there is none it is the checkout.
 
 warehouse/  tables (Parquet), reports and results.duckdb
 models/     trained adapters, one folder a content key
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+STUDY_FILE = Path("data", "study.yaml")  # what makes a folder a study
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,22 @@ class Home:
         return self.root / "dagster"
 
 
+def study_folder() -> Path:
+    """The nearest folder, from the current one upwards, that holds data/study.yaml; else the checkout. An installed package
+    is no checkout: there it is the current folder, and what is missing is told by its name."""
+    here = Path.cwd()
+    nearest = next((folder for folder in (here, *here.parents) if (folder / STUDY_FILE).is_file()), None)
+    return nearest or (CHECKOUT if (CHECKOUT / STUDY_FILE).is_file() else here)
+
+
 def current_home() -> Home:
-    """The home that the environment names (`RLAIF_HOME`), else `.rlaif/` in the checkout."""
-    return Home(Path(os.environ.get("RLAIF_HOME") or CHECKOUT / ".rlaif").expanduser().resolve())
+    """The home that the environment names (`RLAIF_HOME`), else `.rlaif/` in the study's folder."""
+    return Home(Path(os.environ.get("RLAIF_HOME") or study_folder() / ".rlaif").expanduser().resolve())
 
 
 def data_folder() -> Path:
-    """The folder of the user's files: `RLAIF_DATA`, else `data/` in the checkout."""
-    return Path(os.environ.get("RLAIF_DATA") or CHECKOUT / "data").expanduser().resolve()
+    """The folder of the user's files: `RLAIF_DATA`, else `data/` in the study's folder."""
+    return Path(os.environ.get("RLAIF_DATA") or study_folder() / "data").expanduser().resolve()
 
 
 def report_path(home: Home, model: str, constitution: str) -> Path:

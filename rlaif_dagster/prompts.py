@@ -8,7 +8,6 @@ on what it is tested on, so equal texts (letter case and white space aside) are 
 from __future__ import annotations
 
 import csv
-import json
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.rows import check_file, inside, parquet_rows, parse_json
 from rlaif_dagster.spec.base import explain
 from rlaif_dagster.spec.prompts import HubDataset, PromptRow, PromptSource, PromptSources
 
@@ -67,7 +67,7 @@ def _name(source: PromptSource) -> str:
 
 def _checked(source: PromptSource, folder: Path) -> Iterator[tuple[str, PromptRow]]:
     """The source's rows, each with the place it stands at."""
-    records = _from_hub(source.hub) if source.hub else _from_file(folder / str(source.file))
+    records = _from_hub(source.hub) if source.hub else _from_file(inside(folder, str(source.file)))
     for number, (where, columns) in enumerate(records):
         if source.limit is not None and number >= source.limit:
             return
@@ -111,6 +111,7 @@ def _from_file(path: Path) -> Iterator[Record]:
         raise UserError(f"{path}: unknown kind of file {path.suffix!r}; allowed: {', '.join(readers)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file; create it or correct field 'file' in {path.parent / 'sources.yaml'}")
+    check_file(path)
     try:
         yield from readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
@@ -123,10 +124,7 @@ def _from_jsonl(path: Path) -> Iterator[Record]:
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            try:
-                columns = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from None
+            columns = parse_json(line, where)
             if not isinstance(columns, dict):
                 raise UserError(f"{where}: expected a JSON object, found {line.strip()[:80]!r}")
             yield where, columns
@@ -147,14 +145,7 @@ def _from_csv(path: Path) -> Iterator[Record]:
 
 
 def _from_parquet(path: Path) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a Parquet file: {error}") from None
-    for number, columns in enumerate(table.to_pylist(), start=1):
+    for number, columns in enumerate(parquet_rows(path), start=1):
         yield f"{path}, row {number}", columns
 
 

@@ -1,4 +1,5 @@
-"""docs/reference.md, written from the code: every field of every file in data/, every column of every table.
+"""docs/reference.md, written from the code: every field of every file in data/, every column of every table, every command
+and option, every variable of the environment.
 
 The schemas carry the words, so they cannot fall behind: `make docs` writes the file, and a test fails when it is old.
 """
@@ -8,11 +9,14 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from enum import Enum
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from rlaif_dagster.evaluation.items import SUITES
 from rlaif_dagster.home import CHECKOUT
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
 from rlaif_dagster.spec.constitution import Constitution
@@ -36,6 +40,7 @@ FILES: dict[str, tuple[type[Spec], ...]] = {
     **{f"data/recipes/{stage}.yaml": (recipe,) for stage, recipe in RECIPES.items()},
     "data/labels/NAME.yaml": (LabelledPairs,),
     "a line of data/labels/human_grades.jsonl": (HumanGrade,),
+    **{f"a line of data/benchmarks/{suite}.jsonl": (item,) for suite, item in SUITES.items()},
 }
 
 _LIMITS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
@@ -58,6 +63,31 @@ models:
 ```
 """
 
+_LABELS = """\
+### a row of a file that data/labels/NAME.yaml names
+
+JSON lines, JSON, CSV or Parquet with the columns that the YAML file names: the prompt, two answers, which of them is
+preferred, and a category where there is one.
+"""
+
+VARIABLES = {
+    "RLAIF_DATA": "the folder of the files you edit; by default `data/` of the study's folder",
+    "RLAIF_HOME": "the folder of results; by default `.rlaif/` of the study's folder",
+    "RLAIF_POSTGRES": "address of a PostgreSQL database for Dagster's storage, instead of SQLite",
+    "RLAIF_ONEDNN": "`0`: float32 products by MKL on every processor",
+    "RLAIF_BENCHMARK_DATA": "folder of real benchmark data for `make bench`",
+    "HF_TOKEN": "access to gated models of the Hugging Face hub",
+    "OPENAI_API_KEY, ANTHROPIC_API_KEY": "keys of the judges that come with the package; a judge's field `api_key_env` names "
+    "its own variable",
+}
+
+_COMMANDS = """\
+## Commands
+
+Exit status: 0 when all went well, 1 when a step failed, 2 when there is something for you to fix. `--help` and `-h` show a
+command's options.
+"""
+
 _TABLES = """\
 ## Tables
 
@@ -73,8 +103,14 @@ def reference() -> str:
         parts.append(f"### {file}\n")
         for spec in specs:
             parts.extend(_of_spec(spec, told, title=len(specs) > 1))
+        if specs == (LabelledPairs,):
+            parts.append(_LABELS)
     parts.append(_TABLES)
     parts.extend(_of_table(table) for table in TABLES.values())
+    parts.append(_COMMANDS)
+    parts.extend(_of_command(name, command) for name, command in commands())
+    parts.append("## Environment\n")
+    parts.append(_rows(("variable", "meaning"), [(f"`{name}`", meaning) for name, meaning in VARIABLES.items()]))
     return "\n".join(parts)
 
 
@@ -158,6 +194,50 @@ def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
 def _of_table(table: Table) -> str:
     rows = [(f"`{c.name}`{'°' if c.volatile else ''}", c.type, c.comment) for c in table.all_columns]
     return f"### {table.name}\n\n{table.comment}\n\n{_rows(('column', 'type', 'meaning'), rows)}"
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command of the command line with its full name."""
+    import typer
+
+    from rlaif_dagster.cli.main import app
+
+    def within(group: Any, name: str) -> Iterator[tuple[str, Any]]:
+        for child, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from within(command, f"{name} {child}")
+            else:
+                yield f"{name} {child}", command
+
+    return within(typer.main.get_command(app), "rlaif")
+
+
+def _of_command(name: str, command: Any) -> str:
+    """What the command does and a row a parameter; `click` tells them as `--help` does."""
+    rows = []
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            said = ", ".join(f"`{one}`" for one in (*parameter.opts, *parameter.secondary_opts))
+        else:
+            said = f"`{parameter.metavar or parameter.name.upper()}`"
+        kind = "" if getattr(parameter, "is_flag", False) else _of_type(parameter.type_descriptor.annotation)
+        default = "required" if parameter.required else _of_default(parameter.default)
+        rows.append((said, kind, default, getattr(parameter, "help", "") or ""))
+    words = " ".join((command.help or "").split())
+    return f"### {name}\n\n{words}\n\n" + (_rows(("option", "value", "default", "meaning"), rows) if rows else "")
+
+
+def _of_type(annotation: Any) -> str:
+    if typing.get_origin(annotation) is list:
+        return f"{_of_type(typing.get_args(annotation)[0])}, repeatable"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(f"`{choice.value}`" for choice in annotation)
+    return {str: "text", int: "integer", float: "number", Path: "path"}.get(annotation, "text")
+
+
+def _of_default(value: Any) -> str:
+    value = getattr(value, "value", value)
+    return "–" if value is None or value is False or callable(value) or value == [] else f"`{value}`"
 
 
 def _rows(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -13,7 +13,7 @@ import typer
 from rlaif_dagster.cli.cells import ConstitutionsOption, select
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.wording import count, dollars
-from rlaif_dagster.errors import UserError
+from rlaif_dagster.errors import UserError, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +59,7 @@ def judge(
         console.print(verdict_table(found["verdicts"]))
         typer.echo(_summary(found))
     for request in found["requests"]:
-        typer.echo(_told(request))
+        typer.echo(visible(_told(request), keep="\n"))
 
 
 def judged(

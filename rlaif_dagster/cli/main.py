@@ -13,6 +13,7 @@ from rlaif_dagster.cli import (
     doctor,
     export,
     gc,
+    init,
     judge,
     lineage,
     models,
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 STUDY, RESULTS, POLICIES, MACHINE = "The study", "Its results", "Its policies", "This machine"
 
+app.command("init", rich_help_panel=STUDY)(init.init)
 app.command("plan", rich_help_panel=STUDY)(plan.plan)
 app.command("up", rich_help_panel=STUDY)(up.up)
 app.command("status", rich_help_panel=STUDY)(status.status)

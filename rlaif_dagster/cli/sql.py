@@ -39,7 +39,7 @@ def sql(
     Here `--model` and `--constitution` narrow the tables to these cells; without them every cell is there.
     """
     from rlaif_dagster import atomic
-    from rlaif_dagster.errors import UserError
+    from rlaif_dagster.errors import UserError, visible
     from rlaif_dagster.home import current_home
     from rlaif_dagster.warehouse.sql import query as run
 
@@ -59,6 +59,8 @@ def sql(
         constitutions=chosen.constitutions if constitution else None,
         width=_width(),
     )
+    if isinstance(rows, str) and output is None and sys.stdout.isatty():
+        rows = visible(rows, keep="\n\t")  # for eyes: an escape sequence in an answer would drive the terminal
     data = rows if isinstance(rows, bytes) else rows.encode()
     if output is None:
         sys.stdout.buffer.write(data)

@@ -6,7 +6,6 @@ task's name ends in `_mini` wherever it is shown, so that its number is never ta
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.evaluation.mirrors import mirror_path, mirror_version
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.rows import parse_json
 from rlaif_dagster.spec.base import Spec, explain
 from rlaif_dagster.spec.recipes import Benchmarks
 
@@ -114,9 +114,7 @@ def read_items(suite: str, folder: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            item = SUITES[suite].model_validate(json.loads(line)).meaning()
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON: {error}") from None
+            item = SUITES[suite].model_validate(parse_json(line, f"{path}, line {number}")).meaning()
         except ValidationError as error:
             raise UserError(f"{path}, line {number}: {explain(error, SUITES[suite])}") from None
         first = seen.setdefault(content_hash(item), number)

@@ -5,7 +5,6 @@ A mistake in a file is one line: file, row, field, what was found and what is al
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.rows import check_file, inside, parquet_rows, parse_json
 from rlaif_dagster.spec.base import explain
 from rlaif_dagster.spec.labels import HumanGrade, LabelledPairs
 
@@ -35,7 +35,7 @@ class LabelledPair:
 
 def read_labelled(spec: LabelledPairs, folder: Path) -> list[LabelledPair]:
     """The pairs of one file, in its order, the first `limit` of them; UserError for a file or row that is wrong."""
-    path = folder / spec.file
+    path = inside(folder, spec.file)
     rows = _rows(path)[: spec.limit]
     if not rows:
         raise UserError(
@@ -90,6 +90,8 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = _value(row, column, where)
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where}: field '{column}': found {value!r}, allowed: a text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"{where}: field '{column}': found half of a character (a lone surrogate); allowed: a text")
     return value
 
 
@@ -100,6 +102,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
         raise UserError(f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(readers)}")
+    check_file(path)
     try:
         return readers[path.suffix](path)
     except (ValueError, OSError) as error:
@@ -111,10 +114,7 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
+        row = parse_json(line, f"{path}: line {number}")
         if not isinstance(row, dict):
             raise UserError(
                 f"{path}: line {number}: found {type(row).__name__}, allowed: an object with the row's fields"
@@ -124,19 +124,16 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _json(path: Path) -> list[dict[str, Any]]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise UserError(f"{path}: found {type(content).__name__}, allowed: a list of objects with the rows' fields")
     return content
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
-    return _records(pd.read_csv(path, dtype=str, keep_default_na=False))
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
-    return _records(pd.read_parquet(path))
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    return list(parquet_rows(path))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlaif_dagster.errors import UserError
@@ -20,6 +22,7 @@ from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
 Message = dict[str, str]
+ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,23 @@ def weights_location(spec: ModelSpec, home: Home) -> tuple[str, dict[str, Any]]:
 def load_tokenizer(spec: ModelSpec, home: Home) -> PreTrainedTokenizerBase:
     location, keywords = weights_location(spec, home)
     with quiet_loading():
-        tokenizer = AutoTokenizer.from_pretrained(location, **keywords)
+        # false and not absent: where a folder brings code of its own, absent means that a terminal is asked "run it? [y/N]"
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, **keywords)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _check_template(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """UserError where the chat template, a program in Jinja's sandbox, fails or reaches for what the sandbox denies."""
+    if not tokenizer.chat_template:
+        return
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "question"}], tokenize=False)
+    except (TemplateError, TypeError) as error:
+        raise UserError(
+            f"model {name}: its chat template cannot be used: {error}; take the model from its authors, or another one"
+        ) from error
 
 
 def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None) -> LanguageModel:
@@ -104,13 +120,23 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
             model = AutoModelForCausalLM.from_pretrained(
                 location, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **keywords
             )
-    except OSError as error:
-        raise UserError(
-            f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; "
-            f"check the network and the hub's access, then `rlaif models pull {name}`"
-        ) from error
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        remedy = (
+            "field 'folder' must name a whole model in Hugging Face layout: weights as safetensors, no code of its own"
+            if spec.folder
+            else f"check the network and the hub's access, then `rlaif models pull {name}`"
+        )
+        raise UserError(f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; {remedy}") from error
+    _check_template(name, tokenizer)
     if adapter is not None:
         from peft import PeftModel
+
+        if not (adapter / ADAPTER).is_file():  # peft would go on to adapter_model.bin, which is a pickle
+            raise UserError(
+                f"{adapter}: no {ADAPTER}; adapters are read as safetensors only: run `rlaif up` to train it again"
+            )
 
         with quiet_loading():
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.spec import yaml_limits
 
 NOT_MEANING = "not part of the meaning"
 SECRET = "secret"  # type of a pydantic error whose input is shown to nobody
@@ -53,9 +54,8 @@ def _meaning_of(value: Any) -> Any:
 
 
 _READ: dict[Path, tuple[tuple[int, int, int], Any]] = {}
-_Loader: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # libyaml, where PyYAML was built with it, is ten times quicker
+_SHOWN = 120  # characters of a wrong value in a message
+_PROBLEMS = 5  # of a wrong file in a message
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -68,11 +68,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         known = _READ.get(path)
         if known is None or known[0] != stamp:
-            known = _READ[path] = (stamp, yaml.load(path.read_text(encoding="utf-8"), _Loader))
+            known = _READ[path] = (stamp, yaml_limits.load(yaml_limits.read_limited(path)))
         content = copy.deepcopy(known[1])
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; create it or correct the name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none, or no UTF-8
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of fields, found {type(content).__name__}")
@@ -91,9 +91,10 @@ def parse(kind: type[SpecT], content: dict[str, Any], path: Path) -> SpecT:
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Every problem of a pydantic error on one line, with the field, the value found and what is allowed."""
+    """The problems of a pydantic error on one line, each with the field, the value found and what is allowed."""
     problems = []
-    for problem in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for problem in found[:_PROBLEMS]:
         field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(kind.model_fields) if len(problem["loc"]) == 1 else "see the documentation of the file"
@@ -103,5 +104,12 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
         elif problem["type"] == SECRET:
             problems.append(f"field '{field}' {problem['msg']}")
         else:
-            problems.append(f"field '{field}': {problem['msg']}, found {problem['input']!r}")
+            problems.append(f"field '{field}': {problem['msg']}, found {_shortened(problem['input'])}")
+    if len(found) > _PROBLEMS:
+        problems.append(f"and {len(found) - _PROBLEMS} more")
     return "; ".join(problems)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"

@@ -7,6 +7,7 @@ meanwhile.
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ from rlaif_dagster.spec.recipes import Benchmarks, Dpo, Generation, Judging, Ppo
 from rlaif_dagster.spec.study import Study
 
 SpecT = TypeVar("SpecT", bound=Spec)
+
+_NAME = re.compile(r"[\w+-][\w.+-]{0,99}")
 
 RECIPES: dict[str, type[Spec]] = {
     "generation": Generation, "judging": Judging, "sft": Sft, "reward": Reward, "dpo": Dpo, "ppo": Ppo,
@@ -47,8 +50,15 @@ class Project:
         return _Snapshot(self.root)
 
     def names(self, kind: str) -> list[str]:
-        """Names of the files `data/KIND/*.yaml`, sorted."""
-        return sorted(path.stem for path in (self.root / kind).glob("[!.]*.yaml"))
+        """Names of the files `data/KIND/*.yaml`, sorted. A name becomes a folder, a partition and a word in reports, so
+        UserError for one that could be more than that."""
+        names = sorted(path.stem for path in (self.root / kind).glob("[!.]*.yaml"))
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise UserError(
+                    f"{self.root / kind}: {name + '.yaml'!r}: allowed in a name: letters, digits, '.', '_', '-', '+'; rename it"
+                )
+        return names
 
     def _path(self, kind: str, name: str) -> Path:
         path = self.root / kind / f"{name}.yaml"
@@ -72,6 +82,8 @@ class Project:
 
     def study(self) -> Study:
         path = self.root / "study.yaml"
+        if not path.exists():
+            raise UserError(f"{path}: no such file; work in the folder of a study, or make one with `rlaif init DIR`")
         study = parse(Study, self._content(path), path)
         for kind in ("models", "constitutions"):
             for name in getattr(study, kind):

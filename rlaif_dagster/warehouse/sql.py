@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar, cast
 import duckdb
 
 from rlaif_dagster import atomic
-from rlaif_dagster.errors import UserError
+from rlaif_dagster.errors import UserError, visible
 from rlaif_dagster.home import Home
 from rlaif_dagster.warehouse.schemas import TABLES, Table
 
@@ -185,12 +185,14 @@ def _plain(value: Any) -> Any:
 
 def _csv(columns: list[str], rows: list[tuple[Any, ...]]) -> str:
     """Nulls are empty fields; lists and structs are JSON."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
+    lines = []
+    for row in (columns, *rows):
+        buffer = io.StringIO()
+        # ends with both characters of a line break, because the writer quotes a text for no others
+        writer = csv.writer(buffer, lineterminator="\r\n")
         writer.writerow([json.dumps(_plain(v), ensure_ascii=False) if isinstance(v, list | dict) else v for v in row])
-    return buffer.getvalue()
+        lines.append(buffer.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def _parquet(relation: duckdb.DuckDBPyRelation) -> bytes:
@@ -212,9 +214,9 @@ def _text_table(columns: list[str], rows: list[tuple[Any, ...]], width: int | No
         numeric = any(
             isinstance(row[number], int | float | Decimal) and not isinstance(row[number], bool) for row in rows
         )
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(visible(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
+        table.add_row(*(Text(visible(_cell(value), keep="\n\t")) for value in row))
     buffer = io.StringIO()
     natural = Console(width=1_000_000).measure(table).maximum
     console = Console(

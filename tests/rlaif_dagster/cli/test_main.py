@@ -181,7 +181,7 @@ def test_a_command_line_that_is_wrong_has_status_2_too(rlaif_main: Callable[...,
 
 
 def test_a_bug_keeps_its_traceback(rlaif_main: Callable[..., Ended], data: Path) -> None:
-    (data / "models/tiny.yaml").unlink()
-    (data / "models/tiny.yaml").mkdir()  # nobody foresaw this
+    (data / "benchmarks/mmlu_mini.jsonl").unlink()
+    (data / "benchmarks/mmlu_mini.jsonl").mkdir()  # nobody foresaw this
     with pytest.raises(IsADirectoryError):
-        rlaif_main("models", "list")
+        rlaif_main("plan")

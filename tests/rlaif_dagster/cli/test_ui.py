@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from rlaif_dagster.errors import UserError
@@ -51,6 +52,7 @@ def test_the_page_answers_and_knows_the_assets(data: Path, home: Home) -> None:
             query = "{repositoriesOrError{...on RepositoryConnection{nodes{assetNodes{assetKey{path}}}}}}"
             answer = wait_for(f"http://127.0.0.1:{port}/graphql?query={quote(query)}", until="dpo_model")
             assert '"ppo_model"' in answer
+            assert listening(server.pid) == {"127.0.0.1"}
         finally:
             os.killpg(server.pid, signal.SIGINT)
             try:
@@ -59,6 +61,25 @@ def test_the_page_answers_and_knows_the_assets(data: Path, home: Home) -> None:
                 os.killpg(server.pid, signal.SIGKILL)
     assert (home.dagster / "dagster.yaml").exists()
     assert not (CHECKOUT / ".dagster").exists()
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses on which the process and its children wait for connections over the network."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_another_address_than_this_machine_is_warned_of(rlaif_process: Process) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        done = rlaif_process("ui", "--host", "0.0.0.0", "--port", str(taken.getsockname()[1]))
+    assert "asks for no password: everyone who reaches 0.0.0.0 can read the results and start runs" in done.stderr
 
 
 def wait_for(url: str, until: str = "", seconds: float = 120) -> str:
@@ -77,10 +98,10 @@ def wait_for(url: str, until: str = "", seconds: float = 120) -> str:
         time.sleep(0.5)
 
 
-def test_outside_a_checkout_it_says_so(data: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlaif_dagster import home as home_module
+def test_outside_a_study_it_says_so(data: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`data` holds a study without a workspace.yaml; without the check the UI would replace this very process."""
     from rlaif_dagster.cli.ui import ui
 
-    monkeypatch.setattr(home_module, "CHECKOUT", tmp_path)
-    with pytest.raises(UserError, match=r"workspace\.yaml: no such file; rlaif runs from its checkout"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"workspace\.yaml: no such file; start the UI in the checkout or in a study"):
         ui()

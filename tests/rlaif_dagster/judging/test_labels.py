@@ -85,8 +85,8 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for file, line in {
         "broken.jsonl": "line 1: not valid JSON",
-        "broken.json": "cannot be read",
-        "broken.parquet": "cannot be read",
+        "broken.json": "not valid JSON",
+        "broken.parquet": "not a Parquet file",
         "notes.txt": "found a file of kind '.txt', allowed: .jsonl, .json, .csv, .parquet",
         "none.jsonl": "no such file",
     }.items():
