@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
-from rlaif_dagster.language import onednn
+from rlaif_dagster.language import onednn, quantization
+from rlaif_dagster.language.embedded import hub_problem
 from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
@@ -89,7 +90,8 @@ def load_tokenizer(spec: ModelSpec, home: Home) -> PreTrainedTokenizerBase:
 
 def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None) -> LanguageModel:
     """A fresh copy of the base model on the default device, in evaluation mode, gradients off; `adapter` (a peft folder
-    on that base) is merged into the weights. A backbone that was kept for evaluation is let go first.
+    on that base) is merged into the weights, or laid beside them where they are quantized. A backbone that was kept for
+    evaluation is let go first.
 
     Raises UserError with what to do when the weights can be had neither locally nor from the network.
     """
@@ -98,6 +100,7 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     release()
     onednn.use()
     location, keywords = weights_location(spec, home)
+    keywords |= quantization.keywords(name, spec, default_device())
     try:
         tokenizer = load_tokenizer(spec, home)
         with quiet_loading():
@@ -105,14 +108,25 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
                 location, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **keywords
             )
     except OSError as error:
+        if spec.hub and (reason := hub_problem(error, spec.hub)):
+            raise UserError(
+                f"model {name}: cannot load {location}: {reason}; then `rlaif models pull {name}`"
+            ) from error
         raise UserError(
             f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; "
             f"check the network and the hub's access, then `rlaif models pull {name}`"
         ) from error
-    if adapter is not None:
+    quantization.in_one_precision(model)
+    if adapter is not None and quantization.is_quantized(model):
+        from rlaif_dagster.training.adapters import lay_beside
+
+        lay_beside(model, adapter)
+    elif adapter is not None:
         from peft import PeftModel
 
         with quiet_loading():
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     model.requires_grad_(False)
-    return LanguageModel(name, spec, tokenizer, model.to(default_device()).eval())
+    if not quantization.is_quantized(model):  # which is put where it belongs as it is loaded
+        model = model.to(default_device())
+    return LanguageModel(name, spec, tokenizer, model.eval())
