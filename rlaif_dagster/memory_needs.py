@@ -137,6 +137,8 @@ def needs(
     for arm in ARMS:
         found[f"{arm}_responses"] = sampled(responses.batch_size, prompt, responses.max_new_tokens)
         found[f"{arm}_benchmarks"] = memory_plan.benchmarks(shape, setting, longest=prompt + answer)
+    if generation.backend != "transformers":  # a server holds the weights
+        del found["completions"], found["revisions"]
     return {asset: replace(need, step=asset) for asset, need in found.items()}
 
 

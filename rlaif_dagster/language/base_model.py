@@ -24,23 +24,29 @@ Message = dict[str, str]
 
 
 @dataclass(frozen=True)
-class LanguageModel:
-    """A causal model in evaluation mode with its tokenizer."""
+class Answerer:
+    """What answers chats, wherever its weights are."""
 
     name: str
     spec: ModelSpec
-    tokenizer: PreTrainedTokenizerBase
-    model: PreTrainedModel
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
 
     def chat(self, user: str, *, system: str | None = None, history: tuple[Message, ...] = ()) -> list[Message]:
         """Messages of one question: an optional system message (the model file's own when None), earlier turns, the user."""
         system = system if system is not None else self.spec.system_prompt
         first = [{"role": "system", "content": system}] if system else []
         return [*first, *history, {"role": "user", "content": user}]
+
+
+@dataclass(frozen=True)
+class LanguageModel(Answerer):
+    """A causal model in evaluation mode with its tokenizer."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of a chat up to where the assistant's answer begins."""
