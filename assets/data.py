@@ -38,15 +38,15 @@ def completions(
     step = Step.begin(context, project, warehouse)
     recipe = step.project.recipe("generation", step.cell.model)
     questions = step.training_prompts()
-    identity = [step.model_spec.meaning(), recipe.completions.meaning()]
+    identity = [step.model_spec.meaning(), recipe.completions.meaning(), *recipe.served_by()]
     frames = step.recall(
         [identity, sorted(questions["prompt_id"])],
         lambda: {
             "completions": complete(
-                language_model.load(step.model, step.model_spec),
+                language_model.answering(step.model, step.model_spec, recipe),
                 questions,
                 recipe,
-                step.chunks(step.model_spec.meaning()),
+                step.chunks(step.model_spec.meaning(), *recipe.served_by()),
             )
         },
     )

@@ -33,18 +33,18 @@ def revisions(
     reads = [
         step.model_spec.meaning(), recipe.revisions.meaning(), [p.text for p in constitution.principles],
         [e.meaning() for e in constitution.exemplars[: recipe.exemplars]],
-        sorted(questions["prompt_id"]), step.version("completions"),
+        sorted(questions["prompt_id"]), step.version("completions"), *recipe.served_by(),
     ]  # fmt: skip
     frames = step.recall(
         reads,
         lambda: {
             "revisions": revise(
-                language_model.load(step.model, step.model_spec),
+                language_model.answering(step.model, step.model_spec, recipe),
                 questions,
                 first,
                 constitution,
                 recipe,
-                step.chunks(step.model_spec.meaning()),
+                step.chunks(step.model_spec.meaning(), *recipe.served_by()),
             )
         },
     )

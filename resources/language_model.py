@@ -10,8 +10,9 @@ import dagster as dg
 from resources.warehouse import WarehouseResource
 
 if TYPE_CHECKING:
-    from rlaif_dagster.language.base_model import LanguageModel
+    from rlaif_dagster.language.base_model import Answerer, LanguageModel
     from rlaif_dagster.spec.model import ModelSpec
+    from rlaif_dagster.spec.recipes import Generation
 
 
 class LanguageModelResource(dg.ConfigurableResource):
@@ -25,6 +26,14 @@ class LanguageModelResource(dg.ConfigurableResource):
         from rlaif_dagster.language.base_model import load
 
         return load(model, spec, self.warehouse.home, adapter=adapter)
+
+    def answering(self, model: str, spec: ModelSpec, recipe: Generation) -> Answerer:
+        """What samples the candidates: the base model in memory, or the server that the recipe names."""
+        if recipe.backend == "transformers":
+            return self.load(model, spec)
+        from rlaif_dagster.language.endpoint import EndpointModel
+
+        return EndpointModel(model, spec, recipe.backend)
 
     def arm(self, model: str, spec: ModelSpec, adapter: Path | None = None) -> LanguageModel:
         """The same weights on the backbone that this process keeps: for reading only, and only until the next arm is

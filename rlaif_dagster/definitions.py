@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.graph import ASSETS, graph_nodes
 from assets.jobs import JOBS
+from assets.kubernetes import executor
 from assets.schedules import every_night, every_week
 from assets.sensors import follow_edits
 from resources.judge import JudgeResource
@@ -27,4 +28,5 @@ defs = dg.Definitions(
     },
     sensors=[follow_edits],
     schedules=[every_night, every_week],
+    executor=executor(),
 )

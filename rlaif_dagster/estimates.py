@@ -18,6 +18,8 @@ from rlaif_dagster.judging.agreement import labelled_for, pair_of
 from rlaif_dagster.judging.estimate import JudgingEstimate, estimate, estimate_grades, estimate_pairs
 from rlaif_dagster.judging.judgments import candidate_pairs, orders_of
 from rlaif_dagster.judging.verdicts import Pair
+from rlaif_dagster.memory_needs import machine, needs, tokens_of
+from rlaif_dagster.memory_plan import Need
 from rlaif_dagster.planning import Step
 from rlaif_dagster.prompts import read_prompts
 from rlaif_dagster.records import read_history
@@ -47,6 +49,7 @@ class _Estimator:
     planned: set[tuple[str, Cell]] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
     prompts: pd.DataFrame | None = None
+    needs: dict[tuple[str, str | None], dict[str, Need]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for (asset, _), records in read_history(self.warehouse).items():
@@ -57,7 +60,7 @@ class _Estimator:
         if (step.asset, step.cell) in self.planned:  # the next plan begins
             self.planned.clear()
         self.planned.add((step.asset, step.cell))
-        known = replace(step, seconds=self.seconds.get(step.asset))
+        known = replace(step, seconds=self.seconds.get(step.asset), memory_bytes=self._memory(step))
         cost = self._judging(step)
         if cost is None:
             return known
@@ -67,6 +70,19 @@ class _Estimator:
             known = replace(known, reasons=(*known.reasons, remark))
         seconds = known.seconds if cost.seconds is None else cost.seconds
         return replace(known, requests=cost.requests, tokens=cost.tokens, usd=cost.usd or 0.0, seconds=seconds)
+
+    def _memory(self, step: Step) -> int | None:
+        """The step's planned peak on this machine, in bytes."""
+        model = step.cell.model
+        if model is None:
+            return None
+        key = (model, step.cell.constitution)
+        if key not in self.needs:
+            constitutions = [key[1]] if key[1] else []
+            prompt = tokens_of(max(self._prompts()["text"], key=len, default=""))
+            self.needs[key] = needs(self.project, self.home, model, constitutions, machine().device, prompt)
+        need = self.needs[key].get(step.asset)
+        return need.bytes if need else None
 
     def _judging(self, step: Step) -> JudgingEstimate | None:
         """What the step asks of the judge; None for a step that asks nothing."""

@@ -22,7 +22,7 @@ class Step:
     `reasons` name root causes ("constitution structured changed"), not the parent that happens to lie between. `level` is
     the step's depth in the graph: steps of one level do not depend on each other. `requests` are judge calls, `tokens`
     theirs, `usd` their price; `seconds` is None where nothing is known to estimate from. `causes` are the reasons in
-    full: which file's fields changed, from what to what.
+    full: which file's fields changed, from what to what. `memory_bytes` is the planned peak, None where none is computed.
     """
 
     asset: str
@@ -35,6 +35,7 @@ class Step:
     usd: float = 0.0
     seconds: float | None = None
     causes: tuple[Reason, ...] = ()
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

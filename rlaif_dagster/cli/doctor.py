@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "litellm", "dagster", "duckdb")
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-TRAINING_SHARE = 1.6  # of the weights: activations, adapters, their optimizer and a batch's logits come on top
+SHOWN_STEPS = 4  # of the memory plan
 ADAPTERS_AND_TABLES = 2 * 2**30  # disk that a cell's results stay below at the default sizes
 GGUF_BYTES_PER_PARAMETER = 0.7  # of 4- to 6-bit files, embeddings in higher precision among them
 SIZE_IN_NAME = re.compile(r"(\d+(?:\.\d+)?)\s*([bm])(?:\b|[-_])", re.IGNORECASE)
@@ -68,7 +68,7 @@ def examine(chosen: Selection, home: Home) -> Iterable[Finding]:
     for name in chosen.models:
         spec = chosen.project.model(name)
         yield base_model(name, spec, home)
-        yield memory(name, spec, home)
+        yield from memory(name, chosen, home)
     yield disk(chosen, home)
     yield from keys(chosen)
 
@@ -112,7 +112,8 @@ def accelerator() -> Finding:
 
 def base_model(name: str, spec: ModelSpec, home: Home) -> Finding:
     """Whether the weights are here already."""
-    from rlaif_dagster.cli.models import cached_folder, source
+    from rlaif_dagster.cli.models import source
+    from rlaif_dagster.model_files import cached_folder
 
     folder = cached_folder(spec, home)
     if folder:
@@ -123,31 +124,36 @@ def base_model(name: str, spec: ModelSpec, home: Home) -> Finding:
     )
 
 
-def memory(name: str, spec: ModelSpec, home: Home) -> Finding:
-    """Memory of what would compute against what training the model takes, roughly."""
-    import psutil
-    import torch
+def memory(name: str, chosen: Selection, home: Home) -> Iterable[Finding]:
+    """Planned peaks of a model's steps against the memory of what would compute; of the largest, what it is made of."""
+    from rlaif_dagster.memory_needs import machine, needs
 
-    if torch.cuda.is_available():
-        where, have = "GPU memory", int(torch.cuda.get_device_properties(0).total_memory)
-    else:
-        where, have = "memory", int(psutil.virtual_memory().total)
-    parameters = estimate_parameters(name, spec, home)
-    if parameters is None:
-        return Finding(
-            "memory", "ok", f"{gibibytes(have)} {where}; the size of {name} is not known before it is fetched"
-        )
-    need = parameters * BYTES[spec.dtype] * TRAINING_SHARE + 2**30
-    size = f"{parameters / 1e6:,.0f}M parameters, {spec.dtype}"
-    text = f"{gibibytes(have)} {where}; training {name} ({size}) takes some {gibibytes(need)}"
-    if need > have:
-        return Finding("memory", "warn", f"{text}: choose a smaller model, or a machine with more")
-    return Finding("memory", "ok", text)
+    here = machine()
+    try:
+        planned = needs(chosen.project, home, name, chosen.constitutions, here.device)
+    except UserError:
+        return  # told under files
+    if not planned:
+        text = f"{gibibytes(here.bytes)} {here.where}; {name} is not here, and its file has no `shape` to plan by"
+        yield Finding("memory", "ok", text)
+        return
+    steps = sorted(planned.values(), key=lambda need: -need.bytes)
+    shown = ", ".join(f"{need.step} {gibibytes(need.bytes)}" for need in steps[:SHOWN_STEPS])
+    text = f"{gibibytes(here.bytes)} {here.where}; {name} needs at its peaks some: {shown}"
+    if (largest := steps[0]).bytes <= here.bytes:
+        yield Finding("memory", "ok", text)
+        return
+    parts = ", ".join(f"{part.name} {gibibytes(part.bytes)}" for part in largest.parts)
+    yield Finding(
+        "memory", "warn",
+        f"{text}. {largest.step}: {parts}. Lower batch_size or max_length, set gradient_checkpointing, or take a smaller "
+        "model or a machine with more",
+    )  # fmt: skip
 
 
 def estimate_parameters(name: str, spec: ModelSpec, home: Home) -> float | None:
     """From the weights when they are here, else from the size of the file or the name; None when neither says."""
-    from rlaif_dagster.cli.models import cached_folder
+    from rlaif_dagster.model_files import cached_folder
 
     if folder := cached_folder(spec, home):
         return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / BYTES[spec.dtype]
@@ -161,7 +167,7 @@ def estimate_parameters(name: str, spec: ModelSpec, home: Home) -> float | None:
 
 def disk(chosen: Selection, home: Home) -> Finding:
     """Free space where results go against what the models still to be fetched and the cells take, roughly."""
-    from rlaif_dagster.cli.models import cached_folder
+    from rlaif_dagster.model_files import cached_folder
 
     place = next(folder for folder in (home.root, *home.root.parents) if folder.exists())
     free = shutil.disk_usage(place).free

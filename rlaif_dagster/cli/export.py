@@ -57,10 +57,11 @@ def export(
 
 
 def write_merged(name: str, spec: ModelSpec, home: Home, adapter: Path, folder: Path) -> None:
-    """The base model with the adapter merged into its weights, its tokenizer, and the adapter's card told so."""
+    """The base model with the adapter merged into its weights, its tokenizer, and the adapter's card told so. A base that
+    the study quantizes is merged as its publisher gives it: 4 bits would round the adapter away."""
     from rlaif_dagster.language.base_model import load
 
-    lm = load(name, spec, home, adapter=adapter)
+    lm = load(name, spec.model_copy(update={"quantization": "none"}), home, adapter=adapter)
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     if (adapter / CARD).exists():

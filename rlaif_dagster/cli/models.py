@@ -8,11 +8,9 @@ import typer
 
 from rlaif_dagster.cli.cells import EVERY, select
 from rlaif_dagster.cli.screen import results
+from rlaif_dagster.model_files import cached_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rlaif_dagster.home import Home
     from rlaif_dagster.spec.model import ModelSpec
 
 app = typer.Typer(help="The base models of data/models: list them, fetch them.", no_args_is_help=True)
@@ -60,21 +58,3 @@ def source(spec: ModelSpec) -> str:
     if spec.package:
         return f"package {spec.package.name} {spec.package.version}"
     return f"hub {spec.hub.repo}" if spec.hub else f"folder {spec.folder}"
-
-
-def cached_folder(spec: ModelSpec, home: Home) -> Path | None:
-    """The local folder of the weights when they are here, found without network and without loading anything."""
-    from pathlib import Path
-
-    if spec.package:
-        from rlaif_dagster.language.embedded import is_cached, model_folder
-
-        return model_folder(spec.package, home) if is_cached(spec.package, home) else None
-    if spec.hub:
-        from huggingface_hub import try_to_load_from_cache
-
-        config = try_to_load_from_cache(spec.hub.repo, "config.json", revision=spec.hub.revision)
-        folder = Path(config).parent if isinstance(config, str) else None
-    else:
-        folder = Path(spec.folder or "").expanduser()
-    return folder if folder and any(folder.glob("*.safetensors")) else None

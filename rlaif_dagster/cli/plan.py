@@ -11,7 +11,7 @@ from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name
 from rlaif_dagster.cli.changes import diff
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.study import open_study
-from rlaif_dagster.cli.wording import count, dollars, duration, plural
+from rlaif_dagster.cli.wording import count, dollars, duration, gibibytes, plural
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ def plan(
         for edited in diff(planned):
             console.print(edited)
         console.print(plan_table(planned))
-        for line in totals(planned):
+        for line in (*totals(planned), *memory_warnings(planned)):
             console.print(line)
 
 
@@ -73,7 +73,7 @@ def plan_table(planned: Plan) -> Table:
         table.add_column(name, overflow="fold")
     table.add_column("runs", no_wrap=True)
     table.add_column("because", overflow="fold")
-    for name in ("calls", "tokens", "price", "time"):
+    for name in ("calls", "tokens", "price", "time", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
     for number, step in enumerate(planned.steps, 1):
         table.add_row(
@@ -86,6 +86,7 @@ def plan_table(planned: Plan) -> Table:
             count(step.tokens),
             dollars(step.usd),
             duration(step.seconds),
+            gibibytes(step.memory_bytes) if step.memory_bytes else "",
             style=None if step.certain else "dim",
         )
     return table
@@ -106,6 +107,21 @@ def totals(planned: Plan) -> list[str]:
             f"At most: {_sum(planned.steps)}. A step marked maybe runs only if what it reads comes out different."
         )
     return lines
+
+
+def memory_warnings(planned: Plan) -> list[str]:
+    """A line for the step that would need the most, where this machine has less than it needs."""
+    from rlaif_dagster.memory_needs import machine
+
+    largest = max(planned.steps, key=lambda step: step.memory_bytes or 0)
+    needed, here = largest.memory_bytes or 0, machine()
+    if needed <= here.bytes:
+        return []
+    cell = cell_name(largest.cell)
+    return [
+        f"Too large for this machine: {largest.asset} ({cell}) needs some {gibibytes(needed)} of {here.where}, which has "
+        f"{gibibytes(here.bytes)}; `rlaif doctor --model {largest.cell.model}` says what of."
+    ]
 
 
 def _sum(steps: list[Step] | tuple[Step, ...]) -> str:

@@ -3,7 +3,7 @@
 Evaluating four arms and their seeds would otherwise read the base weights from disk for each. Merging writes over the
 weights that the adapter touches; their originals are kept in main memory and written back bit by bit, because subtracting
 what was added would leave rounding behind, and the arms' numbers would depend on who came before. An arm's weights are
-thus those that `base_model.load` gives.
+thus those that `base_model.load` gives. A quantized base takes no adapter in: there it is laid beside the layers.
 
 A process keeps one backbone. Loading any model lets go of it, so that it never stands beside a model that trains or
 judges.
@@ -17,10 +17,12 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from torch.utils.hooks import RemovableHandle
 
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.language.base_model import LanguageModel, load
+from rlaif_dagster.language.quantization import is_quantized
 from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
@@ -34,6 +36,7 @@ class Backbone:
     lm: LanguageModel
     adapter: Path | None = None
     originals: dict[str, torch.Tensor] = field(default_factory=dict)
+    beside: list[RemovableHandle] = field(default_factory=list)
 
     def arm(self, adapter: Path | None) -> LanguageModel:
         """The model with `adapter` (None: without any). It is the same object for every arm: use it before the next is
@@ -48,6 +51,11 @@ class Backbone:
         from peft import PeftModel
 
         model = self.lm.model
+        if is_quantized(model):
+            from rlaif_dagster.training.adapters import lay_beside
+
+            self.beside, self.adapter = lay_beside(model, adapter), adapter
+            return
         for name in merged_weights(adapter):
             self.originals[name] = model.get_parameter(name).detach().to("cpu", copy=True)
         self.adapter = adapter
@@ -65,7 +73,9 @@ class Backbone:
     def _restore(self) -> None:
         for name, original in self.originals.items():
             self.lm.model.get_parameter(name).copy_(original)
-        self.originals, self.adapter = {}, None
+        for handle in self.beside:
+            handle.remove()
+        self.originals, self.beside, self.adapter = {}, [], None
 
 
 def backbone(name: str, spec: ModelSpec, home: Home) -> Backbone:

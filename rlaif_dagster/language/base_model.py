@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
-from rlaif_dagster.language import onednn
+from rlaif_dagster.language import onednn, quantization
+from rlaif_dagster.language.embedded import hub_problem
 from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
@@ -26,23 +27,29 @@ ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
-class LanguageModel:
-    """A causal model in evaluation mode with its tokenizer."""
+class Answerer:
+    """What answers chats, wherever its weights are."""
 
     name: str
     spec: ModelSpec
-    tokenizer: PreTrainedTokenizerBase
-    model: PreTrainedModel
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
 
     def chat(self, user: str, *, system: str | None = None, history: tuple[Message, ...] = ()) -> list[Message]:
         """Messages of one question: an optional system message (the model file's own when None), earlier turns, the user."""
         system = system if system is not None else self.spec.system_prompt
         first = [{"role": "system", "content": system}] if system else []
         return [*first, *history, {"role": "user", "content": user}]
+
+
+@dataclass(frozen=True)
+class LanguageModel(Answerer):
+    """A causal model in evaluation mode with its tokenizer."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of a chat up to where the assistant's answer begins."""
@@ -105,7 +112,8 @@ def _check_template(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None) -> LanguageModel:
     """A fresh copy of the base model on the default device, in evaluation mode, gradients off; `adapter` (a peft folder
-    on that base) is merged into the weights. A backbone that was kept for evaluation is let go first.
+    on that base) is merged into the weights, or laid beside them where they are quantized. A backbone that was kept for
+    evaluation is let go first.
 
     Raises UserError with what to do when the weights can be had neither locally nor from the network.
     """
@@ -114,6 +122,7 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     release()
     onednn.use()
     location, keywords = weights_location(spec, home)
+    keywords |= quantization.keywords(name, spec, default_device())
     try:
         tokenizer = load_tokenizer(spec, home)
         with quiet_loading():
@@ -123,14 +132,22 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        pull = f"then `rlaif models pull {name}`"
+        if spec.hub and (reason := hub_problem(error, spec.hub)):
+            raise UserError(f"model {name}: cannot load {location}: {reason}; {pull}") from error
         remedy = (
             "field 'folder' must name a whole model in Hugging Face layout: weights as safetensors, no code of its own"
             if spec.folder
-            else f"check the network and the hub's access, then `rlaif models pull {name}`"
+            else f"check the network and the hub's access, {pull}"
         )
         raise UserError(f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; {remedy}") from error
     _check_template(name, tokenizer)
-    if adapter is not None:
+    quantization.in_one_precision(model)
+    if adapter is not None and quantization.is_quantized(model):
+        from rlaif_dagster.training.adapters import lay_beside
+
+        lay_beside(model, adapter)
+    elif adapter is not None:
         from peft import PeftModel
 
         if not (adapter / ADAPTER).is_file():  # peft would go on to adapter_model.bin, which is a pickle
@@ -141,4 +158,6 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
         with quiet_loading():
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     model.requires_grad_(False)
-    return LanguageModel(name, spec, tokenizer, model.to(default_device()).eval())
+    if not quantization.is_quantized(model):  # which is put where it belongs as it is loaded
+        model = model.to(default_device())
+    return LanguageModel(name, spec, tokenizer, model.eval())

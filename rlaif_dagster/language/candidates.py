@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rlaif_dagster.hashing import content_hash
-from rlaif_dagster.language.base_model import LanguageModel, Message
+from rlaif_dagster.language.base_model import Answerer, LanguageModel, Message
+from rlaif_dagster.language.endpoint import EndpointModel
 from rlaif_dagster.language.sampling import Sampled, sample
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Generation, Sampling
@@ -23,16 +24,16 @@ from rlaif_dagster.work import Chunks
 COLUMNS = ("completion_id", "prompt_id", "sample", "text", "tokens", "finish_reason", "logprob", "seed")
 
 
-def complete(lm: LanguageModel, prompts: pd.DataFrame, generation: Generation, chunks: Chunks | None) -> pd.DataFrame:
+def complete(lm: Answerer, prompts: pd.DataFrame, generation: Generation, chunks: Chunks | None) -> pd.DataFrame:
     """The model's own answers to the training prompts (frame `prompts`): table completions, without its keys."""
     training = _training(prompts)
     chats = [lm.chat(text) for text in training["text"]]
-    answers = sample(lm, chats, generation.completions, chunks=chunks, progress=f"{lm.name}: completions")
+    answers = _sample(lm, chats, generation.completions, chunks=chunks, progress=f"{lm.name}: completions")
     return _frame(training["prompt_id"].tolist(), answers, generation.completions)
 
 
 def revise(
-    lm: LanguageModel,
+    lm: Answerer,
     prompts: pd.DataFrame,
     completions: pd.DataFrame,
     constitution: Constitution,
@@ -50,11 +51,21 @@ def revise(
         first = completions.sort_values("sample").drop_duplicates("prompt_id").set_index("prompt_id")["text"]
         pairs = zip(training["text"], training["prompt_id"], strict=True)
         chats = [rewriting_chat(lm, text, first[prompt_id], constitution) for text, prompt_id in pairs]
-    answers = sample(lm, chats, generation.revisions, chunks=chunks, progress=f"{lm.name}: revisions")
+    answers = _sample(lm, chats, generation.revisions, chunks=chunks, progress=f"{lm.name}: revisions")
     return _frame(training["prompt_id"].tolist(), answers, generation.revisions)
 
 
-def in_context_chat(lm: LanguageModel, prompt: str, constitution: Constitution, exemplars: int) -> list[Message]:
+def _sample(
+    lm: Answerer, chats: Sequence[list[Message]], sampling: Sampling, *, chunks: Chunks | None, progress: str
+) -> list[list[Sampled]]:
+    """By the model in memory, or by the server that stands for it."""
+    if isinstance(lm, EndpointModel):
+        return lm.sample(chats, sampling, chunks=chunks, progress=progress)
+    assert isinstance(lm, LanguageModel)
+    return sample(lm, chats, sampling, chunks=chunks, progress=progress)
+
+
+def in_context_chat(lm: Answerer, prompt: str, constitution: Constitution, exemplars: int) -> list[Message]:
     """The principles as system message, the first `exemplars` exemplars as earlier turns, then the prompt."""
     history: list[Message] = []
     for exemplar in constitution.exemplars[:exemplars]:
@@ -63,7 +74,7 @@ def in_context_chat(lm: LanguageModel, prompt: str, constitution: Constitution, 
     return lm.chat(prompt, system=principles_message(lm, constitution), history=tuple(history))
 
 
-def rewriting_chat(lm: LanguageModel, prompt: str, answer: str, constitution: Constitution) -> list[Message]:
+def rewriting_chat(lm: Answerer, prompt: str, answer: str, constitution: Constitution) -> list[Message]:
     """The prompt, the model's own answer to it, and the request to rewrite that under the principles."""
     history = ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})
     request = (
@@ -72,7 +83,7 @@ def rewriting_chat(lm: LanguageModel, prompt: str, answer: str, constitution: Co
     return lm.chat(request, history=history)
 
 
-def principles_message(lm: LanguageModel, constitution: Constitution) -> str:
+def principles_message(lm: Answerer, constitution: Constitution) -> str:
     """The system message of revisions; the model file's own system message, where it has one, stays in front."""
     own = [lm.spec.system_prompt] if lm.spec.system_prompt else []
     return "\n\n".join([*own, _listed(constitution)])

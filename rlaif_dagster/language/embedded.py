@@ -190,25 +190,35 @@ def _check_turns(gguf: Path, tokenizer: object) -> None:
         tokenizer.pad_token = eos  # type: ignore[attr-defined]
 
 
-def _snapshot(name: str, hub: Hub) -> Path:
-    """The hub's files that loading needs, at the pinned revision, in the hub's own cache (where loading looks)."""
-    from huggingface_hub import snapshot_download
+def hub_problem(error: BaseException, hub: Hub) -> str | None:
+    """What of the hub lies behind an error (which transformers wraps into others), with the remedy; None where nothing of it."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     page = f"https://huggingface.co/{hub.repo}"
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, GatedRepoError):
+            return f"access is gated: accept the licence at {page} and set HF_TOKEN to a token of that account"
+        if isinstance(behind, RepositoryNotFoundError):
+            return f"no such repository, or a private one: check field 'hub.repo', or set HF_TOKEN if {page} is private"
+        if isinstance(behind, RevisionNotFoundError):
+            return f"no revision {hub.revision!r} there: check field 'hub.revision' against {page}/commits"
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def _snapshot(name: str, hub: Hub) -> Path:
+    """The hub's files that loading needs, at the pinned revision, in the hub's own cache (where loading looks)."""
+    from huggingface_hub import snapshot_download
+
     try:
         # only files at the top: some repositories carry the original checkpoint in a folder as well
         return Path(
             snapshot_download(hub.repo, revision=hub.revision, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"])
         )
-    except GatedRepoError:
-        reason = f"access is gated: accept the licence at {page} and set HF_TOKEN to a token of that account"
-    except RepositoryNotFoundError:
-        reason = f"no such repository, or a private one: check field 'hub.repo', or set HF_TOKEN if {page} is private"
-    except RevisionNotFoundError:
-        reason = f"no revision {hub.revision!r} there: check field 'hub.revision' against {page}/commits"
     except (OSError, ValueError) as error:
+        known = hub_problem(error, hub)
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        reason = f"{first}{offline}: check the network, and that there is room for the weights"
+        reason = known or f"{first}{offline}: check the network, and that there is room for the weights"
     raise UserError(f"model {name}: cannot fetch {hub.repo}: {reason}")

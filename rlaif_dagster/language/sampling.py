@@ -111,7 +111,8 @@ def _chunk(lm: LanguageModel, rows: list[Row], sampling: Sampling, chunks: Chunk
 
     settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
     content = [[row.ids, row.repeat] for row in rows]
-    key = content_hash("sample", SAMPLING.version, lm.spec.revision, lm.spec.dtype, settings, content)
+    weights = lm.spec.dtype if lm.spec.quantization == "none" else f"{lm.spec.dtype} {lm.spec.quantization}"
+    key = content_hash("sample", SAMPLING.version, lm.spec.revision, weights, settings, content)
     return chunks.get_or_compute(key, compute) if chunks else compute()
 
 

@@ -30,6 +30,19 @@ class Hub(Spec):
     revision: str = Field(min_length=1, description="commit, tag or branch; a commit keeps the study reproducible")
 
 
+class ShapeSpec(Spec):
+    """Sizes from the model's config.json, under its names: what memory is planned by while the model itself is not here."""
+
+    hidden_size: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0)
+    num_key_value_heads: int = Field(gt=0)
+    head_dim: int | None = Field(default=None, gt=0, description="hidden_size / num_attention_heads when absent")
+    vocab_size: int = Field(gt=0)
+    tie_word_embeddings: bool = False
+
+
 class ModelSpec(Spec):
     """data/models/NAME.yaml: exactly one of `package`, `hub`, `folder`."""
 
@@ -40,6 +53,13 @@ class ModelSpec(Spec):
     folder: str | None = Field(default=None, description="a local folder in Hugging Face layout")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="of the frozen base weights"
+    )
+    quantization: Literal["none", "4bit"] = Field(
+        default="none",
+        description="4bit: linear layers in NF4 by bitsandbytes (arXiv 2305.14314), computed in `dtype`; adapters train beside them",
+    )
+    shape: Annotated[ShapeSpec | None, NOT_MEANING] = Field(
+        default=None, description="the model's sizes, for a memory plan before it is fetched"
     )
     system_prompt: str | None = Field(
         default=None, description="system message of every chat; the template's own when absent"
@@ -52,9 +72,18 @@ class ModelSpec(Spec):
             raise ValueError(f"give exactly one of package, hub, folder; found {given or 'none'}")
         return self
 
+    @model_validator(mode="after")
+    def _computes_in_16_bits(self) -> ModelSpec:
+        if self.quantization == "4bit" and self.dtype == "float16":
+            raise ValueError("quantization 4bit computes in dtype bfloat16 or float32; found float16")
+        return self
+
     def meaning(self) -> dict[str, Any]:
-        """The file's meaning and what its weights are: how a package is converted, what a folder holds."""
+        """The file's meaning and what its weights are: how a package is converted, what a folder holds. A base that is not
+        quantized means what it meant before there was the field."""
         meaning = super().meaning()
+        if self.quantization == "none":
+            del meaning["quantization"]
         if self.package:
             meaning["conversion"] = CONVERSION.version
         if self.folder:

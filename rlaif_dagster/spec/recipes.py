@@ -6,7 +6,7 @@ is the merge of the two, and its hash is the data version, so a change for one m
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,12 +26,44 @@ class Sampling(Spec):
     )
 
 
+class Endpoint(Spec):
+    """A server that speaks OpenAI's chat protocol (vLLM, llama.cpp, Ollama, a provider) and serves the base model."""
+
+    api_base: Annotated[str, NOT_MEANING] = Field(
+        pattern=r"^https?://", description="address, such as `http://gpu-box:8000/v1`"
+    )
+    model: str = Field(min_length=1, description="the base model, as the server calls it")
+    api_key_env: Annotated[str | None, NOT_MEANING] = Field(
+        default=None, description="environment variable holding the server's key; no key is sent when absent"
+    )
+    concurrency: Annotated[int, NOT_MEANING] = Field(default=16, gt=0, description="requests in flight")
+    timeout: Annotated[float, NOT_MEANING] = Field(default=120, gt=0, description="seconds a request")
+    retries: Annotated[int, NOT_MEANING] = Field(
+        default=5, ge=0, description="on 429, 5xx, timeouts and lost connections, with backoff"
+    )
+
+
 class Generation(Spec):
     """data/recipes/generation.yaml: candidates for the preferences."""
+
+    backend: Literal["transformers"] | Endpoint = Field(
+        default="transformers", description="what samples: this process, or a server (fields below)"
+    )
 
     completions: Sampling = Sampling()
     revisions: Sampling = Sampling(samples=2, temperature=0.8)
     exemplars: int = Field(default=3, ge=0, description="of the constitution, shown in context when revising")
+
+    def meaning(self) -> dict[str, Any]:
+        """Without the backend where it is transformers: what a recipe meant before there was a choice."""
+        meaning = super().meaning()
+        if self.backend == "transformers":
+            del meaning["backend"]
+        return meaning
+
+    def served_by(self) -> list[dict[str, Any]]:
+        """What a server adds to the identity of what it samples; nothing for transformers."""
+        return [self.backend.meaning()] if isinstance(self.backend, Endpoint) else []
 
 
 class PairBuilding(Spec):

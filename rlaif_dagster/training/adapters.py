@@ -19,9 +19,12 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.language import quantization
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.recipes import Lora
@@ -77,15 +80,22 @@ def merge(lm: LanguageModel, folder: Path) -> LanguageModel:
 def start_from(lm: LanguageModel, folder: Path) -> LanguageModel:
     """The model that training on top of an adapter starts from: `lm` with that adapter, frozen, in place.
 
-    In float32 it is merged, which costs nothing afterwards. In 16 bits a merge would round the update away in part, and what is
-    trained on the rounded weights would not be what is published: there it is added to each layer's output.
+    In float32 it is merged, which costs nothing afterwards. In 16 bits or fewer a merge would round the update away in part, and
+    what is trained on the rounded weights would not be what is published: there it is added to each layer's output.
     """
-    if lm.model.dtype == torch.float32:
+    if quantization.merges(lm.model):
         return merge(lm, folder)
-    for name, (a, b) in _scaled_factors(folder).items():
-        layer = lm.model.get_submodule(name.removeprefix("base_model.model."))
-        layer.register_forward_hook(_FrozenUpdate(a.to(lm.device), b.to(lm.device)))
+    lay_beside(lm.model, folder)
     return lm
+
+
+def lay_beside(model: PreTrainedModel, folder: Path) -> list[RemovableHandle]:
+    """Let a frozen adapter add to the outputs of `model`'s layers; what is returned takes it off again, without a trace."""
+    handles = []
+    for name, (a, b) in _scaled_factors(folder).items():
+        layer = model.get_submodule(name.removeprefix("base_model.model."))
+        handles.append(layer.register_forward_hook(_FrozenUpdate(a.to(model.device), b.to(model.device))))
+    return handles
 
 
 @dataclass(frozen=True)

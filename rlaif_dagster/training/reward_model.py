@@ -21,6 +21,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.language import quantization
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.training.adapters import WEIGHTS
 from rlaif_dagster.training.quiet import quiet
@@ -102,7 +103,11 @@ class RewardModel:
         model's: give it a base of its own."""
         base = classifier(lm, scoring_tokenizer(lm).pad_token_id, seed=0, dtype=torch.float32)
         with quiet():
-            return cls(lm, PeftModel.from_pretrained(base, str(folder)).merge_and_unload().eval())
+            model = PeftModel.from_pretrained(base, str(folder))
+        if quantization.is_quantized(lm.model):
+            return cls(lm, model.get_base_model().eval())
+        with quiet():
+            return cls(lm, model.merge_and_unload().eval())
 
     def score(self, prompts: Sequence[str], answers: Sequence[str], *, batch: int = 16) -> list[float]:
         """Reward of each answer to its prompt."""

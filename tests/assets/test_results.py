@@ -41,7 +41,8 @@ def test_a_cells_files_and_the_study_page_come_out_of_the_graph(
     study = home.warehouse / "report" / "study.html"
     text = study.read_text(encoding="utf-8")
     assert f'href="model%3D{MODEL}/constitution%3D{NAME}/report.html"' in text
-    assert f"Not made yet: harmlessness · llama-3.1-8b-instruct, harmlessness · {MODEL}" in text
+    large = "harmlessness · llama-3.1-8b-instruct, harmlessness · llama-3.1-8b-instruct-4bit"
+    assert f"Not made yet: {large}, harmlessness · {MODEL}" in text
     with duckdb.connect(str(home.warehouse / "results.duckdb"), read_only=True) as database:
         assert database.execute("select count(distinct arm) from responses").fetchone() == (4,)
     assert Path(made.asset_materializations_for_node("results")[0].metadata["file"].value).exists()

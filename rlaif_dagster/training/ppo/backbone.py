@@ -3,7 +3,7 @@
 Plain PPO holds four models and needs over three times the memory of supervised training; sharing the base undoes that
 (Hydra-PPO, arXiv 2309.00754). What differs between the four is low rank and lives beside the frozen weights:
 
-    role        base in float32 (S = the SFT adapter)        base in a 16-bit type
+    role        base in float32 (S = the SFT adapter)        base in a 16-bit type, or quantized
     policy      (W + S) + P                                  W + S + P
     reference   (W + S)                                      W + S
     reward      (W + S) + R - S                              W + R
@@ -12,7 +12,7 @@ Plain PPO holds four models and needs over three times the memory of supervised 
 
 In float32 the SFT adapter is merged into the weights, which makes the passes that run most often the cheapest, and is taken
 off again where the reward model runs, because that was trained on the plain base; adding and subtracting the same product
-costs rounding of about 1e-6. In 16 bits a merge would round the adapter itself away, so adapters are stacked. Without
+costs rounding of about 1e-6. In 16 bits or 4 a merge would round the adapter itself away, so adapters are stacked. Without
 an SFT start, S is absent.
 
 The value head is one linear layer, on the policy's own last hidden state or on that of an adapter V. V begins as a copy of the
@@ -36,6 +36,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.language import quantization
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Lora
 from rlaif_dagster.training.ppo.rows import ATTENTION, Packed, Rows
@@ -151,7 +152,7 @@ class Backbone:
 
     def _start_from(self, adapter: str, *, value_on_base: bool) -> None:
         """Make base + `adapter` the reference and the policy's start (see the table above)."""
-        if self.output_weight.dtype != torch.float32:
+        if not quantization.merges(self.lm.model):
             self.adapters["policy"], self.adapters["reference"] = [adapter, "policy"], [adapter]
             self.adapters["value"] = ["value"] if value_on_base else [adapter, "value"]
             return

@@ -18,6 +18,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.language import quantization
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Lora
 from rlaif_dagster.training.adapters import merge, scaled_factors
@@ -55,10 +56,11 @@ class SeparateModels(Backbone):
     ) -> None:
         """As for `Backbone`; `lora` and `seed` have nothing to decide here. Raises UserError for a base that is not in float32,
         whose steps 16 bits would round away."""
-        if lm.model.dtype != torch.float32:
+        if not quantization.merges(lm.model):
+            found = f"{lm.spec.dtype}{', quantized' if quantization.is_quantized(lm.model) else ''}"
             raise UserError(
                 f"model {lm.name}: PPO with `separate: true` trains the weights themselves and needs dtype float32, found "
-                f"{lm.spec.dtype}; set dtype in data/models/{lm.name}.yaml, or separate: false in data/recipes/ppo.yaml"
+                f"{found}; set dtype in data/models/{lm.name}.yaml, or separate: false in data/recipes/ppo.yaml"
             )
         lm.model.requires_grad_(False)
         self.lm, self.prefix, self.own_value = lm, lm.model.base_model_prefix, own_value

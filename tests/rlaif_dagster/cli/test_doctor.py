@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from rlaif_dagster import memory_needs
 from rlaif_dagster.cli.cells import select
 from rlaif_dagster.cli.doctor import Finding, base_model, estimate_parameters, examine, files, keys, memory
 from rlaif_dagster.home import Home
@@ -76,10 +77,23 @@ def test_the_embedded_models_size_is_guessed_from_its_file(home: Home) -> None:
     assert guess == pytest.approx(135e6, rel=0.1)
 
 
-def test_a_model_that_is_too_large_for_the_machine_is_a_warning(home: Home) -> None:
-    def spec(size: str) -> ModelSpec:
-        return ModelSpec(hub=Hub(repo=f"o/x-{size}", revision="0" * 40))
+def test_a_model_that_is_too_large_for_the_machine_is_a_warning(
+    data: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(hidden: int, memory_bytes: int) -> Finding:
+        sizes = f"hidden_size: {hidden}, intermediate_size: {4 * hidden}, num_hidden_layers: 2, num_attention_heads: 4"
+        text = f"folder: /none\nshape: {{{sizes}, num_key_value_heads: 4, vocab_size: 1000}}\n"
+        (data / "models/tiny.yaml").write_text(text)
+        monkeypatch.setattr(memory_needs, "machine", lambda: memory_needs.Machine("cpu", memory_bytes))
+        (finding,) = memory("tiny", select(None, None), home)
+        return finding
 
-    assert memory("m", spec("10M"), home).state == "ok"
-    assert memory("m", spec("9000B"), home).state == "warn"
-    assert "not known" in memory("m", spec("unknown"), home).text
+    assert found(64, 2**40).state == "ok"
+    warned = found(4096, 2**30)
+    assert (warned.state, "weights" in warned.text) == ("warn", True)
+    assert "Lower batch_size" in warned.text
+
+
+def test_a_model_of_unknown_shape_is_told(data: Path, home: Home) -> None:
+    (finding,) = memory("tiny", select(None, None), home)
+    assert (finding.state, "no `shape` to plan by" in finding.text) == ("ok", True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from rich.console import Console
 
-from rlaif_dagster.cli.plan import plan_table, totals
+from rlaif_dagster import memory_needs
+from rlaif_dagster.cli.plan import memory_warnings, plan_table, totals
 from rlaif_dagster.home import Home
 from rlaif_dagster.planning import Plan, Step
 from rlaif_dagster.warehouse.store import Cell
@@ -28,11 +30,23 @@ def text_of(table: object) -> list[list[str]]:
 
 def test_a_row_a_step_with_its_root_cause_and_its_price() -> None:
     header, _, *rows = text_of(plan_table(Plan((JUDGE, PAIRS))))
-    assert header == ["asset", "cell", "runs", "because", "calls", "tokens", "price", "time"]
+    assert header == ["asset", "cell", "runs", "because", "calls", "tokens", "price", "time", "memory"]
     assert rows == [
         ["1", "judgments", "tiny/structured", "yes", JUDGE.reasons[0], "96", "41.0k", "$0.5000", "2 min"],
         ["2", "preference_pairs", "tiny/structured", "maybe", PAIRS.reasons[0], "-", "-", "-", "30 s"],
     ]
+
+
+def test_a_step_that_exceeds_the_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Step("dpo_model", Cell("big", "honesty"), 0, True, ("never made",), memory_bytes=3 * 2**30)
+    assert text_of(plan_table(Plan((large, PAIRS))))[2][-1] == "3.0 GiB"
+    monkeypatch.setattr(memory_needs, "machine", lambda: memory_needs.Machine("cpu", 2**31))
+    assert memory_warnings(Plan((PAIRS, large))) == [
+        "Too large for this machine: dpo_model (big/honesty) needs some 3.0 GiB of memory, which has 2.0 GiB; "
+        "`rlaif doctor --model big` says what of."
+    ]
+    monkeypatch.setattr(memory_needs, "machine", lambda: memory_needs.Machine("cpu", 2**32))
+    assert memory_warnings(Plan((PAIRS, large))) == []
 
 
 def test_reasons_are_text_and_no_markup() -> None:

@@ -115,12 +115,12 @@ def test_every_yaml_example_is_right() -> None:
     from rlaif_dagster.spec.judge import ApiJudge
     from rlaif_dagster.spec.model import ModelSpec
     from rlaif_dagster.spec.prompts import PromptSources
-    from rlaif_dagster.spec.recipes import Benchmarks, Ppo, Trust
+    from rlaif_dagster.spec.recipes import Benchmarks, Generation, Ppo, Trust
 
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
     kinds = {
         "principles": Constitution, "sources": PromptSources, "hub": ModelSpec, "kind": ApiJudge, "trust": Trust,
-        "tasks": Benchmarks, "reward": Ppo,
+        "tasks": Benchmarks, "reward": Ppo, "backend": Generation, "quantization": ModelSpec,
     }  # fmt: skip
     checked = {
         kinds[next(iter(block))]: check(kinds[next(iter(block))], block.get("trust", block), Path("README.md"))
