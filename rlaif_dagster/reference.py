@@ -75,6 +75,8 @@ VARIABLES = {
     "RLAIF_HOME": "the folder of results; by default `.rlaif/` of the study's folder",
     "RLAIF_POSTGRES": "address of a PostgreSQL database for Dagster's storage, instead of SQLite",
     "RLAIF_ONEDNN": "`0`: float32 products by MKL on every processor",
+    "RLAIF_STEPS": "`kubernetes`: every step is a pod of its own (deploy/README.md)",
+    "RLAIF_ACCELERATOR_RESOURCES": "JSON of what such a pod asks for where it trains, samples or evaluates",
     "RLAIF_BENCHMARK_DATA": "folder of real benchmark data for `make bench`",
     "HF_TOKEN": "access to gated models of the Hugging Face hub",
     "OPENAI_API_KEY, ANTHROPIC_API_KEY": "keys of the judges that come with the package; a judge's field `api_key_env` names "

@@ -71,6 +71,7 @@ KNOWN = {
     "e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4": "the word `secret`, the name of what stands in for a refused value",
     "71f8e7976e4cbc4561c9d62fb283e7f788202acb": "what a client of the bench's own server sends",
     "b2a1614c6c02ed49d0b9442aab7da66eb9d59611": "made up by a test to see that it is not printed",
+    "b7047d091d6e42f12081c28c1474fe5b688b98fa": "MY_SERVER_KEY, a variable's name",
     "6bd946b1d3333941c454b8405cba98fdc3215962": "made up by tests to see that it reaches no log",
 }
 
