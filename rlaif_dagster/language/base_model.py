@@ -132,13 +132,14 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        pull = f"then `rlaif models pull {name}`"
         if spec.hub and (reason := hub_problem(error, spec.hub)):
-            raise UserError(f"model {name}: cannot load {location}: {reason}; {pull}") from error
+            raise UserError(
+                f"model {name}: cannot load {location}: {reason}; then `rlaif models pull {name}`"
+            ) from error
         remedy = (
             "field 'folder' must name a whole model in Hugging Face layout: weights as safetensors, no code of its own"
             if spec.folder
-            else f"check the network and the hub's access, {pull}"
+            else f"check the network and the hub's access, then `rlaif models pull {name}`"
         )
         raise UserError(f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; {remedy}") from error
     _check_template(name, tokenizer)
