@@ -170,8 +170,10 @@ def fit(trainer: Any, name: str, order: list[int], watch: Stopwatch) -> Fitted:
     A number that is not finite ends the training: the adapter is then as it was after the last good step.
     """
     work = Path(trainer.args.output_dir)
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:  # TRL rounds adapters upon a quantized base to 16 bits, which swallow small steps
+    for parameter_name, parameter in trainer.model.named_parameters():
+        if (
+            parameter.requires_grad and ".lora_" in parameter_name
+        ):  # TRL rounds adapters upon a quantized base to 16 bits, which swallow small steps
             parameter.data = parameter.data.float()
     bar = _Bar(name)
     trainer.remove_callback(PrinterCallback)

@@ -156,8 +156,10 @@ def test_an_installed_wheel_makes_a_study_too(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
+    # pip runs from the tests' environment and would take the checkout there for what is asked for
+    install = [*pip, "--python", str(python), "install", "--ignore-installed", "--no-deps", "--no-index"]
     installed = subprocess.run(
-        [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(next(tmp_path.glob("*.whl")))],
+        [*install, str(next(tmp_path.glob("*.whl")))],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert installed.returncode == 0, installed.stderr

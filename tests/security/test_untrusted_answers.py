@@ -104,6 +104,7 @@ def test_a_cell_that_looks_like_markup_of_the_terminal_is_text(monkeypatch: pyte
         "cached": True, "raw": said,
     }  # fmt: skip
     monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setenv("COLUMNS", "200")
     console = results()
     with console.capture() as captured:
         console.print(verdict_table([row]))
