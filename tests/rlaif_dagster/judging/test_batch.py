@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlaif_dagster.errors import UserError
-from rlaif_dagster.home import Home
+from rlaif_dagster.home import CHECKOUT, Home
 from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.batch import FAILED_LOOKS
 from rlaif_dagster.judging.ledger import outcomes_since, spent_usd
@@ -23,12 +27,21 @@ from tests.rlaif_dagster.judging.conftest import KEY, constitution, pair
 
 LAW = constitution("Prefer the good answer.")
 BOTH = ("ab", "ba")
+RUN = """
+import os, sys
+from pathlib import Path
+from tests.rlaif_dagster.judging.conftest import KEY, pair
+from tests.rlaif_dagster.judging.test_batch import BOTH, LAW, batched
+
+os.environ["TEST_JUDGE_KEY"] = KEY
+batched(sys.argv[1], Path(sys.argv[2])).judge([pair(number) for number in range(3)], LAW, BOTH)
+"""
 
 
 @dataclass
 class Batches:
     """Files and batches by id. A batch is `in_progress` for `looks` looks; a question with `lost` in it fails. The next
-    `silent` requests that look at something meet a 503."""
+    `silent` requests that look at something meet a 503. The first request that comes to the moment `holds` gets no answer."""
 
     url: str = ""
     looks: int = 1
@@ -37,6 +50,19 @@ class Batches:
     files: dict[str, str] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    holds: str = ""
+    held: threading.Event = field(default_factory=threading.Event)
+    free: threading.Event = field(default_factory=threading.Event)
+
+    def at(self, moment: str) -> None:
+        """Hold this request for ever, if it is the one to be held."""
+        if moment == self.holds and not self.held.is_set():
+            self.held.set()
+            self.free.wait()
+            raise ConnectionAbortedError
+
+    def let_go(self) -> None:
+        self.free.set()
 
     def upload(self, body: str) -> dict[str, Any]:
         lines = re.findall(r'^\{"custom_id".*\}\r?$', body, re.MULTILINE)
@@ -90,7 +116,13 @@ def server() -> Iterator[Batches]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            self.send(state.upload(body) if self.path.endswith("/files") else state.create(json.loads(body)))
+            if self.path.endswith("/files"):
+                found, moment = state.upload(body), "uploaded"
+            else:
+                state.at("before the order")
+                found, moment = state.create(json.loads(body)), "after the order"
+            state.at(moment)
+            self.send(found)
 
         def do_GET(self) -> None:
             parts = self.path.partition("?")[0].split("/")
@@ -102,6 +134,7 @@ def server() -> Iterator[Batches]:
             elif parts[-1] == "content":
                 self.send(state.files[parts[-2]])
             else:
+                state.at("looked")
                 self.send(state.look(parts[-1]))
 
         def send(self, content: Any, status: int = 200) -> None:
@@ -125,14 +158,18 @@ def server() -> Iterator[Batches]:
     thread.join()
 
 
+def batched(url: str, root: Path) -> ApiJudge:
+    spec = Spec(
+        kind="api", model="openai/test-model", api_base=url, api_key_env="TEST_JUDGE_KEY", batch=True,
+        usd_per_million_input=10, usd_per_million_output=100, max_tokens=20,
+    )  # fmt: skip
+    return ApiJudge("batched", spec, Home(root), poll=0.01)
+
+
 @pytest.fixture
 def judge(server: Batches, home: Home, monkeypatch: pytest.MonkeyPatch) -> ApiJudge:
     monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
-    spec = Spec(
-        kind="api", model="openai/test-model", api_base=server.url, api_key_env="TEST_JUDGE_KEY", batch=True,
-        usd_per_million_input=10, usd_per_million_output=100, max_tokens=20,
-    )  # fmt: skip
-    return ApiJudge("batched", spec, home, poll=0.01)
+    return batched(server.url, home.root)
 
 
 def test_a_batch_gives_the_verdicts_that_asking_gives(judge: ApiJudge, server: Batches, home: Home) -> None:
@@ -181,26 +218,19 @@ def test_a_run_that_stops_waiting_finds_its_batch_again(
     assert len(server.asked) == 8
 
 
-@pytest.mark.parametrize("ordered", [True, False], ids=["after it was ordered", "before it was ordered"])
-def test_a_run_killed_around_its_order_finds_the_batch_and_orders_none_twice(
-    judge: ApiJudge, server: Batches, monkeypatch: pytest.MonkeyPatch, ordered: bool
+@pytest.mark.parametrize("moment", ["uploaded", "before the order", "after the order", "looked"])
+def test_a_killed_run_finds_its_batch_and_orders_none_twice(
+    judge: ApiJudge, server: Batches, home: Home, moment: str
 ) -> None:
-    """Killed when the provider has the file, and perhaps the order, but its answer to the order was never noted."""
-    from rlaif_dagster.judging import batch
-
-    real = batch._Calls.order
-
-    async def killed(self: Any, file: str) -> str:
-        if ordered:
-            await real(self, file)
-        raise KeyboardInterrupt
-
+    """kill -9 while the server holds back its answer: the run never learns whether there is a file, or an order."""
+    server.holds = moment
+    run = subprocess.Popen([sys.executable, "-c", RUN, server.url, str(home.root)], cwd=CHECKOUT)
+    assert server.held.wait(60), f"the run never came to {moment}"
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    server.let_go()
+    assert len(server.batches) == (moment in {"after the order", "looked"})
     pairs = [pair(number) for number in range(3)]
-    with monkeypatch.context() as patch:
-        patch.setattr(batch._Calls, "order", killed)
-        with pytest.raises(KeyboardInterrupt):
-            judge.judge(pairs, LAW, BOTH)
-    assert len(server.batches) == ordered
     judged = judge.judge(pairs, LAW, BOTH)
     assert judged["verdict"].isin(["a", "b"]).all()
     assert (len(server.batches), len(server.asked)) == (1, 6)
