@@ -86,7 +86,7 @@ def _policies(tables: Mapping[str, pd.DataFrame]) -> str:
         return ""
     parts = []
     for arm, what in (("sft", "imitates the preferred answers, as the control"), ("dpo", "learns from the pairs directly"),
-                      ("ppo", "maximizes a reward model trained on the pairs")):  # fmt: skip
+                      ("ppo", f"maximizes {_reward(metrics)}")):  # fmt: skip
         rows = models[models["arm"] == arm]
         if rows.empty:
             continue
@@ -97,6 +97,15 @@ def _policies(tables: Mapping[str, pd.DataFrame]) -> str:
             details.append(f"{seeds} seeds")
         parts.append(f"{label(arm)} {what} ({', '.join(details)})")
     return f"Adapters on the base model: {'; '.join(parts)}."
+
+
+def _reward(metrics: pd.DataFrame) -> str:
+    """What PPO is paid by; its metrics have the judge's part, and both parts where there are two."""
+    names = set(metrics.loc[metrics["arm"] == "ppo", "name"]) if len(metrics) else set()
+    model = "a reward model trained on the pairs"
+    if "judge_failed" not in names:
+        return model
+    return f"{model} together with the judge's own score" if "reward_model" in names else "the judge's own score"
 
 
 def _recorded(metrics: pd.DataFrame, arm: str, name: str) -> list[int]:

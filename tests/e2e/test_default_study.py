@@ -35,6 +35,7 @@ def share(study: Checkout, arm: str, decoding: str = "greedy") -> float:
 
 def test_the_format_is_learned(study: Checkout) -> None:
     assert share(study, "base") <= 0.05
+    assert share(study, "sft") <= 0.6  # a light start, or there would be nothing left to gain
     assert min(share(study, "dpo"), share(study, "ppo")) >= 0.92
 
 
