@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.step import Step, digest_of, path_of
 from assets.study_asset import study_asset
-from assets.training import Run, train_arm
+from assets.training import GUARDS, Run, train_arm
 from resources.judge import JudgeResource
 from resources.language_model import LanguageModelResource
 from resources.model_store import ModelStoreResource
@@ -19,7 +19,7 @@ WRITES = ("models", "training_metrics")
 
 @study_asset(
     group="policies", dims=GRID, deps=["preference_pairs", "model_spec", "recipe_sft"], code_version="1", kinds=KINDS,
-    writes=WRITES, part="sft", checks=("training",), pool="accelerator",
+    writes=WRITES, part="sft", checks=GUARDS["sft"], pool="accelerator",
 )  # fmt: skip
 def sft_model(
     context: dg.AssetExecutionContext,
@@ -49,7 +49,7 @@ def sft_model(
 
 @study_asset(
     group="policies", dims=GRID, deps=["preference_pairs", "model_spec", "recipe_reward"], code_version="1", kinds=KINDS,
-    writes=WRITES, part="reward", checks=("training",), pool="accelerator",
+    writes=WRITES, part="reward", checks=GUARDS["reward"], pool="accelerator",
 )  # fmt: skip
 def reward_model(
     context: dg.AssetExecutionContext,
@@ -79,7 +79,7 @@ def reward_model(
 
 @study_asset(
     group="policies", dims=GRID, deps=["preference_pairs", "model_spec", "sft_model", "recipe_dpo"], code_version="1",
-    kinds=KINDS, writes=WRITES, part="dpo", checks=("training",), pool="accelerator",
+    kinds=KINDS, writes=WRITES, part="dpo", checks=GUARDS["dpo"], pool="accelerator",
 )  # fmt: skip
 def dpo_model(
     context: dg.AssetExecutionContext,
@@ -110,7 +110,7 @@ def dpo_model(
     deps=[
         "prompts", "model_spec", "reward_model", "sft_model", "recipe_ppo", "constitution", "judge_spec", "recipe_judging",
     ],
-    code_version="1", kinds=KINDS, writes=WRITES, part="ppo", checks=("training",), pool="accelerator",
+    code_version="1", kinds=KINDS, writes=WRITES, part="ppo", checks=GUARDS["ppo"], pool="accelerator",
 )  # fmt: skip
 def ppo_model(
     context: dg.AssetExecutionContext,

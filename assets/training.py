@@ -19,7 +19,13 @@ from rlaif_dagster.training.trained import Check, Trained
 if TYPE_CHECKING:
     from rlaif_dagster.training.store import StoredModel
 
-TRAINING_CHECK = "training"
+# The blocking checks of each arm, by the names that its training gives its guards.
+GUARDS = {
+    "sft": ("finite_loss",),
+    "reward": ("finite_loss", "reward_accuracy", "reward_length", "reward_calibration"),
+    "dpo": ("finite_loss",),
+    "ppo": ("finite_loss", "kl", "collapse"),
+}
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,23 @@ def train_arm(
     return step.finish(
         {"models": _model_rows(step, arm, recipe, seeds, stored), "training_metrics": _metric_rows(arm, seeds, stored)},
         part=arm,
-        checks=[_joined(checks)],
+        checks=over_seeds(arm, checks),
         version=step.combined(model.digest for model in stored),
-        metadata={check.name: check.message for check in checks},
     )
 
 
-def _joined(checks: Sequence[Check]) -> Check:
-    """All guards of a training as the one blocking check that Dagster knows by name."""
-    failed = [check for check in checks if not check.passed]
-    told = "; ".join(f"{check.name}: {check.message}" for check in failed or checks)
-    return Check(TRAINING_CHECK, not failed, told or "no guard applies")
+def over_seeds(arm: str, checks: Sequence[Check]) -> list[Check]:
+    """One check a guard of the arm, passed where it passed for every seed. A guard that a training never came to, since
+    another stopped it, has not failed. Raises KeyError for a guard that GUARDS does not list."""
+    found: dict[str, list[Check]] = {name: [] for name in GUARDS[arm]}
+    for check in checks:
+        found[check.name].append(check)
+    return [_all_of(name, of_seeds) for name, of_seeds in found.items()]
+
+
+def _all_of(name: str, of_seeds: Sequence[Check]) -> Check:
+    failed = [check for check in of_seeds if not check.passed]
+    return Check(name, not failed, "; ".join(check.message for check in failed or of_seeds) or "not reached")
 
 
 def _model_rows(
