@@ -70,3 +70,18 @@ def test_no_capability_that_the_suites_could_show_is_lost(study: Checkout, arm: 
     )
     assert len(rows) >= 60
     assert paired_difference([row["x"] for row in rows], [row["b"] for row in rows]).high >= 0
+
+
+def test_evaluation_takes_at_most_a_third_of_the_study(study: Checkout) -> None:
+    """From the durations in `lineage`, of the first time that each asset of the cell was made."""
+    rows = study.rows(
+        "select asset, seconds from lineage "
+        f"where \"partition\" in ('{CELL[0]}', '{CELL[1]}', '{CELL[1]}|{CELL[0]}') or \"partition\" is null "
+        'qualify row_number() over (partition by asset, "partition" order by started_at) = 1'
+    )
+    seconds = {row["asset"]: float(row["seconds"]) for row in rows}
+    evaluating = {name for name in seconds if name.endswith(("_benchmarks", "_responses"))}
+    assert len(evaluating) == 8
+    evaluating |= {"adherence", "head_to_head", "qualitative"}
+    assert {"completions", "revisions", "judgments", "ppo_model"} <= seconds.keys()
+    assert sum(seconds[name] for name in evaluating) <= sum(seconds.values()) / 3
