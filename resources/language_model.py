@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.warehouse import WarehouseResource
+from rlaif_dagster.shards import shards
 
 if TYPE_CHECKING:
     from rlaif_dagster.language.base_model import Answerer, LanguageModel
@@ -30,7 +31,7 @@ class LanguageModelResource(dg.ConfigurableResource):
     def answering(self, model: str, spec: ModelSpec, recipe: Generation) -> Answerer:
         """What samples the candidates: the base model in memory, or the server that the recipe names."""
         if recipe.backend == "transformers":
-            return self.load(model, spec)
+            return self._sharded(model, spec) if shards() else self.load(model, spec)
         from rlaif_dagster.language.endpoint import EndpointModel
 
         return EndpointModel(model, spec, recipe.backend)
@@ -38,6 +39,14 @@ class LanguageModelResource(dg.ConfigurableResource):
     def arm(self, model: str, spec: ModelSpec, adapter: Path | None = None) -> LanguageModel:
         """The same weights on the backbone that this process keeps: for reading only, and only until the next arm is
         asked for."""
+        if shards():
+            return self._sharded(model, spec, adapter)
         from rlaif_dagster.language.backbone import backbone
 
         return backbone(model, spec, self.warehouse.home).arm(adapter)
+
+    def _sharded(self, model: str, spec: ModelSpec, adapter: Path | None = None) -> LanguageModel:
+        """The model with its weights in the shards' processes."""
+        from rlaif_dagster.language.sharded import sharded
+
+        return sharded(model, spec, self.warehouse.home, adapter)

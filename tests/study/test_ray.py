@@ -1,0 +1,83 @@
+"""A study on a real Ray cluster of two nodes: the same tables whatever the number of shards, whoever is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from ray.cluster_utils import Cluster
+
+from rlaif_dagster.warehouse.schemas import TABLES
+from tests.checkout import Checkout
+from tests.study.conftest import make_study
+from tests.study.test_interruptions import same_tables, up
+from tests.study.test_kills import wait
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The study, made in one process."""
+    study = make_study(tmp_path_factory.mktemp("undisturbed"))
+    study.up()
+    return study
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes on this machine, as two `ray start` would make them."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    cluster.add_node(num_cpus=2)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def on_ray(undisturbed: Checkout, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """The same files with an empty home, to be made with shards on the cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    return Checkout(undisturbed.data, tmp_path / "home")
+
+
+def shards_of(cluster: Cluster) -> list[psutil.Process]:
+    """The processes of shards that run on the cluster's nodes right now."""
+    raylets = [info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]]
+    children = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
+    return [child for child in children if "ray::Shard" in " ".join(child.cmdline())]
+
+
+def same_files(study: Checkout, other: Checkout) -> None:
+    """Byte for byte, where a table has no times; row for row without them elsewhere."""
+    found = {
+        path.relative_to(one.home): path
+        for one in (study, other)
+        for path in (one.home / "warehouse").rglob("[!.]*.parquet")
+    }
+    compared = 0
+    for name in found:
+        table = TABLES.get(name.parts[1])
+        if table is None:
+            continue
+        mine, theirs = study.home / name, other.home / name
+        volatile = [column.name for column in table.columns if column.volatile]
+        if not volatile:
+            assert mine.read_bytes() == theirs.read_bytes(), name
+            compared += 1
+        else:
+            ours, expected = (pq.read_table(path, partitioning=None) for path in (mine, theirs))
+            assert ours.drop_columns(volatile).equals(expected.drop_columns(volatile)), name
+    assert compared > 5
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_tables_are_equal_whatever_the_number_of_shards(
+    shards: int, on_ray: Checkout, undisturbed: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLAIF_SHARDS", str(shards))
+    on_ray.up()
+    same_tables(on_ray, undisturbed)
+    same_files(on_ray, undisturbed)
