@@ -13,8 +13,7 @@ from ray.cluster_utils import Cluster
 from rlaif_dagster.warehouse.schemas import TABLES
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
-from tests.study.test_interruptions import same_tables, up
-from tests.study.test_kills import wait
+from tests.study.test_interruptions import same_tables
 
 pytestmark = pytest.mark.timeout(900)
 
