@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -48,18 +49,26 @@ def spread(function: Callable[[Any], Any], pieces: list[Any]) -> list[Any]:
     return [found[place] for place in range(len(pieces))]
 
 
-def squared(n: int) -> tuple[int, int]:
-    return n * n, os.getpid()
+def squared_among(folder: Path, processes: int, n: int) -> int:
+    """Ends when so many processes have begun a piece."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < processes:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return n * n
 
 
-def test_every_piece_comes_back_under_its_place_from_as_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = spread(squared, [*range(40)])
-    assert [value for value, _ in found] == [n * n for n in range(40)]
-    assert len({pid for _, pid in found} - {os.getpid()}) == 3
-    assert list(shards.spread(squared, [])) == []
+def test_every_piece_comes_back_under_its_place_from_as_many_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squares = [n * n for n in range(10)]
+    assert spread(partial(squared_among, tmp_path, 3), [*range(10)]) == squares
+    assert str(os.getpid()) not in {path.name for path in tmp_path.iterdir()}
+    assert spread(partial(squared_among, tmp_path, 3), []) == []
     shards.release()
     monkeypatch.setenv(shards.SHARDS, "5")  # two more than there is room for
-    assert [value for value, _ in spread(squared, [*range(7)])] == [n * n for n in range(7)]
+    assert spread(partial(squared_among, tmp_path, 3), [*range(10)]) == squares
 
 
 def refused(n: int) -> int:

@@ -14,7 +14,8 @@ from ray.cluster_utils import Cluster
 from rlaif_dagster.warehouse.schemas import TABLES
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
-from tests.study.test_interruptions import same_tables
+from tests.study.test_interruptions import same_tables, up
+from tests.study.test_kills import wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 KILLS = 3
