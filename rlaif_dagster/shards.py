@@ -12,6 +12,7 @@ as long as this process lives. Without RLAIF_SHARDS nothing here imports ray.
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 from collections import deque
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+STEPS = "RLAIF_STEPS"  # where steps run; `RAY` is one of its values
+RAY = "ray"
+RAY_CONFIG = "dagster-ray/config"  # the tag of a step that says what it asks Ray for
 SHARDS = "RLAIF_SHARDS"
 GPUS = "RLAIF_NUM_GPUS"
 # What of the environment is in a shard as it is here, never a key. Ray gives its processes one thread; sums in another number of
@@ -44,6 +48,13 @@ def shards() -> int:
 def gpus() -> float:
     """How many GPUs a step, or a shard of one, asks Ray for. Raises UserError."""
     return _number(GPUS)
+
+
+def threads_as_here() -> None:
+    """In a step that is a job of Ray's: forget the one thread that Ray gave it, unless who sent it handed on a number."""
+    config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    if config and "OMP_NUM_THREADS" not in (config.get("runtime_env") or {}).get("env_vars", {}):
+        os.environ.pop("OMP_NUM_THREADS", None)
 
 
 def spread(function: Callable[[T], R], pieces: Sequence[T], *, computes: bool = True) -> Iterator[tuple[int, R]]:
@@ -69,7 +80,7 @@ def spread(function: Callable[[T], R], pieces: Sequence[T], *, computes: bool = 
             log.warning("no shard has started yet: %s", _lacks(ray.cluster_resources(), ray.available_resources()))
         for reference in done:
             shard, place = running.pop(reference)
-            result = _result(ray, reference)
+            result = result_of(reference)
             if left:
                 next_place, piece = left.popleft()
                 running[shard.run.remote(shared, piece)] = (shard, next_place)
@@ -138,7 +149,10 @@ def _pool(wanted: int, gpus_each: float) -> list[Any]:
     return pool
 
 
-def _result(ray: Any, reference: Any) -> Any:
+def result_of(reference: Any) -> Any:
+    """What a task of Ray's came to, waited for; its UserError as it is."""
+    import ray
+
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
