@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rlaif_dagster.language.base_model import Answerer, LanguageModel
     from rlaif_dagster.spec.model import ModelSpec
     from rlaif_dagster.spec.recipes import Generation
+    from rlaif_dagster.training.trained import Trained
 
 
 class LanguageModelResource(dg.ConfigurableResource):
@@ -27,6 +29,14 @@ class LanguageModelResource(dg.ConfigurableResource):
         from rlaif_dagster.language.base_model import load
 
         return load(model, spec, self.warehouse.home, adapter=adapter)
+
+    def train(
+        self, function: Callable[..., Trained], model: str, spec: ModelSpec, *given: Any, **named: Any
+    ) -> Trained:
+        """`function` of a fresh copy of the base model and what is given: in this process, or in several with a GPU each."""
+        from rlaif_dagster.training.processes import Call, train
+
+        return train(Call(function, model, spec, self.warehouse.home, given, named))
 
     def answering(self, model: str, spec: ModelSpec, recipe: Generation) -> Answerer:
         """What samples the candidates: the base model in memory, or the server that the recipe names."""
