@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from rlaif_dagster.errors import UserError
@@ -78,9 +77,3 @@ def test_a_batch_is_divided_and_one_that_cannot_be_is_computed_by_all() -> None:
     assert list(own_batches(11, 4, 0, 2)) == [[0, 1], [4, 5], [8, 9, 10]]
     assert list(own_batches(11, 4, 1, 2)) == [[2, 3], [6, 7], [8, 9, 10]]
     assert list(own_batches(6, 4, 1, 2)) == [[2, 3], [5]]
-
-
-def test_here_is_no_gpu_that_would_hide_gloo() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("processes take GPUs where there are any, and talk by nccl")
-    assert torch.distributed.is_gloo_available()
