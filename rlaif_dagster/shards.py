@@ -109,16 +109,16 @@ def connect() -> None:
 
     if ray.is_initialized():
         return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address="auto", **quiet)
     except (ConnectionError, ValueError) as error:
-        address = os.environ.get("RAY_ADDRESS")
-        if not address:
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}): start it, or unset it"
-        ) from None
+        if address := os.environ.get("RAY_ADDRESS"):
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}): start it, or unset it"
+            ) from None
+        ray.init(address="local", include_dashboard=False, **quiet)
 
 
 class Shard:
