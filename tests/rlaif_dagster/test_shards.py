@@ -16,28 +16,19 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.spec.recipes import Sampling
 from rlaif_dagster.work import Chunks
+from tests.local_ray import local_ray
 
 if TYPE_CHECKING:
     from rlaif_dagster.language.base_model import LanguageModel
 
-pytestmark = pytest.mark.timeout(300)
+__all__ = ["local_ray"]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("local_ray")]
 CHATS = [[{"role": "user", "content": f"Tell me of {word}."}] for word in ("rain", "salt", "iron", "moss", "wind")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[Any]:
-    """Ray on this machine, with room for three shards."""
-    import ray
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
-    yield ray
-    ray.shutdown()
-
-
 @pytest.fixture(autouse=True)
-def three_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(shards.SHARDS, "3")
+def two_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(shards.SHARDS, "2")
     yield
     shards.release()
 
@@ -63,12 +54,12 @@ def test_every_piece_comes_back_under_its_place_from_as_many_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     squares = [n * n for n in range(10)]
-    assert spread(partial(squared_among, tmp_path, 3), [*range(10)]) == squares
+    assert spread(partial(squared_among, tmp_path, 2), [*range(10)]) == squares
     assert str(os.getpid()) not in {path.name for path in tmp_path.iterdir()}
-    assert spread(partial(squared_among, tmp_path, 3), []) == []
+    assert spread(partial(squared_among, tmp_path, 2), []) == []
     shards.release()
-    monkeypatch.setenv(shards.SHARDS, "5")  # two more than there is room for
-    assert spread(partial(squared_among, tmp_path, 3), [*range(10)]) == squares
+    monkeypatch.setenv(shards.SHARDS, "4")  # two more than there is room for
+    assert spread(partial(squared_among, tmp_path, 2), [*range(10)]) == squares
 
 
 def refused(n: int) -> int:

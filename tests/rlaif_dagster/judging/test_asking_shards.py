@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,29 +14,21 @@ from rlaif_dagster.home import Home
 from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.ledger import outcomes, spent_usd
 from rlaif_dagster.judging.verdicts import Order
+from tests.local_ray import local_ray
 from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, serving, verdict
 from tests.rlaif_dagster.judging.conftest import constitution, pair
 
-pytestmark = pytest.mark.timeout(300)
+__all__ = ["local_ray"]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("local_ray")]
 PAIRS = [pair(number) for number in range(12)]
 LAW = constitution("Prefer the good answer.")
 ORDERS: tuple[Order, ...] = ("ab", "ba")
 PRICE = (100 * 10 + 20 * 100) / 1e6  # US dollars a request, by the server's own count of tokens
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    import ray
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(autouse=True)
 def in_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(shards.SHARDS, "3")
+    monkeypatch.setenv(shards.SHARDS, "2")
     yield
     shards.release()
 
