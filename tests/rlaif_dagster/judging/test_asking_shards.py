@@ -20,6 +20,7 @@ from tests.rlaif_dagster.judging.conftest import constitution, pair
 
 __all__ = ["local_ray"]
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("local_ray")]
+UNSET = "NO_SUCH_VARIABLE"
 PAIRS = [pair(number) for number in range(12)]
 LAW = constitution("Prefer the good answer.")
 ORDERS: tuple[Order, ...] = ("ab", "ba")
@@ -79,5 +80,5 @@ def test_a_budget_holds_over_all_shards_and_what_one_leaves_another_spends(
 
 
 def test_a_missing_key_is_told_in_the_usual_line(api_judge: Callable[..., ApiJudge], home: Home) -> None:
-    with serving(better) as server, pytest.raises(UserError, match="NO_SUCH_KEY"):
-        api_judge(server.url, api_key_env="NO_SUCH_KEY").judge(PAIRS, LAW, ORDERS)
+    with serving(better) as server, pytest.raises(UserError, match=UNSET):
+        api_judge(server.url, api_key_env=UNSET).judge(PAIRS, LAW, ORDERS)
