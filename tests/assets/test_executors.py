@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import yaml
 
 from assets import executors
 from rlaif_dagster import shards
@@ -70,3 +72,17 @@ def test_a_job_of_ray_forgets_the_thread_that_ray_gave_it(monkeypatch: pytest.Mo
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     shards.threads_as_here()
     assert os.environ["OMP_NUM_THREADS"] == "1"  # no job of Ray's: whoever set it meant it
+
+
+def test_the_run_launcher_of_the_documentation_is_what_dagster_ray_accepts() -> None:
+    from dagster._config import process_config, resolve_to_config_type
+    from dagster_ray import RayRunLauncher
+
+    text = (CHECKOUT / "deploy" / "ray.md").read_text(encoding="utf-8")
+    launcher = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])["run_launcher"]
+    assert (launcher["module"], launcher["class"]) == (RayRunLauncher.__module__.split(".")[0], RayRunLauncher.__name__)
+    outcome = process_config(resolve_to_config_type(RayRunLauncher.config_type()), launcher["config"])
+    assert outcome.success, outcome.errors
+    made = RayRunLauncher.from_config_value(None, outcome.value)
+    assert made.address == "http://head:8265"
+    assert not [name for name in made.env_vars or [] if "KEY" in name or "TOKEN" in name or "POSTGRES" in name]
