@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ CONCURRENCY = 32  # of each shard
 LATENCY = 1.0  # seconds that the server takes for an answer
 ROUNDS = 40  # of answers, with all of one shard's requests in flight
 SIDES = {"here": None, "one": 1, "two": 2}  # shards
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "OMP_NUM_THREADS": "1"}
 
 
 def measure() -> Measurement:
@@ -102,11 +103,12 @@ def summary(
 @contextmanager
 def cluster() -> Iterator[tuple[str, float]]:
     """Two nodes of one core on this machine; their address, and how long the first took to start."""
+    os.environ.update(QUIET)  # before ray is imported
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         from ray.cluster_utils import Cluster
     except ImportError:
         raise UserError("part 'scale' needs Ray: pip install -c requirements.lock -e '.[ray]'") from None
-    os.environ.update(QUIET)
     started = time.perf_counter()
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     seconds = time.perf_counter() - started
