@@ -13,8 +13,8 @@ from typing import Any
 import dagster as dg
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.shards import STEPS
 
-STEPS = "RLAIF_STEPS"
 RESOURCES = "RLAIF_ACCELERATOR_RESOURCES"
 KUBERNETES = "kubernetes"
 
@@ -25,7 +25,7 @@ def executor() -> dg.ExecutorDefinition | None:
     if not wanted:
         return None
     if wanted != KUBERNETES:
-        raise UserError(f"{STEPS}: found {wanted!r}, allowed: {KUBERNETES}, or not set")
+        raise UserError(f"{STEPS}: found {wanted!r}, allowed: {KUBERNETES}, ray, or not set")
     if importlib.util.find_spec("dagster_k8s") is None:
         raise UserError(f"{STEPS}={KUBERNETES} needs dagster-k8s: pip install -c requirements.lock -e '.[k8s]'")
     from dagster_k8s import k8s_job_executor

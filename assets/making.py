@@ -15,6 +15,7 @@ from rlaif_dagster.lineage.runs import IF_STALE_TAG
 from rlaif_dagster.locks import making
 from rlaif_dagster.records import partition_key
 from rlaif_dagster.resolver import resolve
+from rlaif_dagster.shards import release
 from rlaif_dagster.warehouse.store import Cell
 
 Asset = Callable[..., dg.MaterializeResult]
@@ -39,7 +40,10 @@ def guarded(asset: str, function: Asset, checks: Sequence[str], warnings: Sequen
                 if fresh is not None:
                     log.info("Nothing that this reads has changed since it was made: it is left as it is.")
                     return fresh
-            return function(context, project=project, warehouse=warehouse, **resources)
+            try:
+                return function(context, project=project, warehouse=warehouse, **resources)
+            finally:
+                release()
 
     return make
 

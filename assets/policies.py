@@ -35,13 +35,8 @@ def sft_model(
     def train(run: Run) -> Trained:
         from rlaif_dagster.training.sft import train_sft
 
-        return train_sft(
-            language_model.load(step.model, step.model_spec),
-            pairs,
-            recipe,
-            seed=run.seed,
-            work=run.work,
-            target=run.target,
+        return language_model.train(
+            train_sft, step.model, step.model_spec, pairs, recipe, seed=run.seed, work=run.work, target=run.target
         )
 
     return train_arm(step, model_store, "sft", recipe, (recipe.seed,), [step.version("preference_pairs")], train)
@@ -65,13 +60,8 @@ def reward_model(
     def train(run: Run) -> Trained:
         from rlaif_dagster.training.reward import train_reward
 
-        return train_reward(
-            language_model.load(step.model, step.model_spec),
-            pairs,
-            recipe,
-            seed=run.seed,
-            work=run.work,
-            target=run.target,
+        return language_model.train(
+            train_reward, step.model, step.model_spec, pairs, recipe, seed=run.seed, work=run.work, target=run.target
         )
 
     return train_arm(step, model_store, "reward", recipe, (recipe.seed,), [step.version("preference_pairs")], train)
@@ -96,8 +86,8 @@ def dpo_model(
     def train(run: Run) -> Trained:
         from rlaif_dagster.training.dpo import train_dpo
 
-        return train_dpo(
-            language_model.load(step.model, step.model_spec), pairs, recipe,
+        return language_model.train(
+            train_dpo, step.model, step.model_spec, pairs, recipe,
             seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
         )  # fmt: skip
 

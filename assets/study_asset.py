@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from assets.kubernetes import tags_of
+from assets.executors import tags_of
 from assets.making import guarded
 from assets.partitions import BY_DIMS
 from assets.shown import source_of
@@ -61,7 +61,7 @@ def study_asset(
             owners=[OWNER],
             kinds=set(kinds),
             pool=pool,
-            op_tags=tags_of(pool),
+            op_tags=tags_of(pool, group),
         )(guarded(key, function, checks, warnings))
 
     return decorate

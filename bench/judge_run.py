@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.judge import LAW, ORDERS, pairs_of
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.api import ApiJudge
+from rlaif_dagster.shards import release
 from rlaif_dagster.spec.judge import ApiJudge as Spec
 
 
@@ -23,6 +24,7 @@ def main(url: str, home: str, concurrency: int, warm_up: int, verdicts: int) -> 
     judge = ApiJudge("bench", spec, Home(Path(home)))
     pairs = pairs_of(warm_up + verdicts)
     judge.judge(pairs[: warm_up // 2], LAW, ORDERS)
+    release()  # of shards, where RLAIF_SHARDS asks for some: every step starts its own
     wall, cpu = time.perf_counter(), time.process_time()
     judged = judge.judge(pairs[warm_up // 2 :], LAW, ORDERS)
     taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
+from assets.executors import executor
 from assets.graph import ASSETS, graph_nodes
 from assets.jobs import JOBS
-from assets.kubernetes import executor
 from assets.schedules import every_night, every_week
 from assets.sensors import follow_edits
 from resources.judge import JudgeResource

@@ -75,7 +75,13 @@ VARIABLES = {
     "RLAIF_HOME": "the folder of results; by default `.rlaif/` of the study's folder",
     "RLAIF_POSTGRES": "address of a PostgreSQL database for Dagster's storage, instead of SQLite",
     "RLAIF_ONEDNN": "`0`: float32 products by MKL on every processor",
-    "RLAIF_STEPS": "`kubernetes`: every step is a pod of its own (deploy/README.md)",
+    "RLAIF_STEPS": "`kubernetes`: every step is a pod of its own (deploy/README.md); `ray`: every step runs on a Ray cluster "
+    "(deploy/ray.md)",
+    "RLAIF_SHARDS": "over how many processes on a Ray cluster a step spreads sampling, judging and benchmarks; by default its own "
+    "process does all",
+    "RLAIF_NUM_GPUS": "GPUs that a shard, and a step that computes, asks Ray for; by default none",
+    "RLAIF_PROCESSES": "in how many processes of one machine, a GPU each, SFT, reward model and DPO train; by default one",
+    "RAY_ADDRESS": "the Ray cluster, such as `head:6379`; by default the one that runs on this machine, else one is started",
     "RLAIF_ACCELERATOR_RESOURCES": "JSON of what such a pod asks for where it trains, samples or evaluates",
     "RLAIF_BENCHMARK_DATA": "folder of real benchmark data for `make bench`",
     "HF_TOKEN": "access to gated models of the Hugging Face hub",

@@ -21,6 +21,11 @@ class Chunks:
 
     folder: Path
 
+    def get(self, key: str) -> Any | None:
+        """The stored chunk; None where there is none."""
+        path = self.folder / f"{key}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
     def get_or_compute(self, key: str, compute: Callable[[], Any]) -> Any:
         """The stored chunk, or `compute()` stored first. Values must survive a round trip through JSON."""
         path = self.folder / f"{key}.json"

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlaif_dagster.cli.cells import Selection
@@ -50,8 +50,14 @@ def open_study(chosen: Selection) -> Study:
     check_inputs(chosen.project)
 
     nodes = graph()
-    from rlaif_dagster.definitions import defs
     from rlaif_dagster.lineage.study import Study
 
     home = current_home()
-    return Study(defs, nodes, chosen.project, home, estimator(chosen.project, home))
+    return Study(definitions(), nodes, chosen.project, home, estimator(chosen.project, home), load=definitions)
+
+
+def definitions() -> Any:
+    """What Dagster loads."""
+    from rlaif_dagster.definitions import defs
+
+    return defs

@@ -12,7 +12,6 @@ panel        the members' grades, averaged by weight over those that gave one.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,11 @@ from typing import TYPE_CHECKING
 from rlaif_dagster.evaluation.grade_question import GRADE_VERSION, Grade, grade_messages, read_grade
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.api import ApiJudge
-from rlaif_dagster.judging.asking import Failure, ask_all
+from rlaif_dagster.judging.asking import Failure
+from rlaif_dagster.judging.asking_shards import ask as ask_questions
 from rlaif_dagster.judging.cache import Answer, cache_path, open_cache
 from rlaif_dagster.judging.claims import ask_once
 from rlaif_dagster.judging.panel import PanelJudge, committed_for
-from rlaif_dagster.judging.provider import connect
 from rlaif_dagster.judging.template import Message
 from rlaif_dagster.judging.verdicts import Judge, make_pair
 from rlaif_dagster.spec.constitution import Constitution
@@ -133,10 +132,10 @@ def _by_asking(
         }
 
         def ask(part: dict[str, list[Message]], budget: float | None) -> Mapping[str, Answer | Failure]:
-            provider = connect(judge.name, judge.spec)
-            return asyncio.run(
-                ask_all(provider, part, cache, backoff=judge.backoff, budget_usd=budget, progress=progress)
-            )
+            return ask_questions(
+                judge.name, judge.spec, judge.home, part, cache, backoff=judge.backoff, budget_usd=budget,
+                progress=progress, poll=judge.poll,
+            )  # fmt: skip
 
         fresh, elsewhere = ask_once(cache, judge.home, asked, ask, budget_usd)
         replies |= elsewhere | fresh

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ from rlaif_dagster.evaluation.request_store import RequestStore, request_key
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.language.sampling import decode, end_ids
-from rlaif_dagster.language.scoring import Request, Scored, score_tokens
+from rlaif_dagster.language.scoring import Pair, Request, Scored, parts, score_tokens
+from rlaif_dagster.language.sharded import ShardedModel, Weights
+from rlaif_dagster.shards import spread
 from rlaif_dagster.spec.recipes import Sampling
 
 GENERATING_VERSION = 2  # of what is written for the same request; part of a stored request's key
@@ -127,26 +130,37 @@ class PrefixSharingLM(TemplateLM):
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
         asked = [self._fitting(context, continuation) for _, context, continuation in requests]
-        kind = f"score {SCORING.version}"
-        keys = [request_key(kind, *request) for request in asked]
+        keys = [scoring_key(*request) for request in asked]
         found: dict[str, list[Any]] = self.store.get(keys) if self.store else {}
         missing = {key: request for key, request in zip(keys, asked, strict=True) if key not in found}
+        if isinstance(self.lm, ShardedModel):
+            pieces = parts([*missing.values()])
+            with self._bar(sum(map(len, pieces))) as bar:
+                for place, scored in spread(partial(_score_in_shard, self.lm.weights, self.store), pieces):
+                    found |= scored
+                    bar.update(len(pieces[place]))
+        else:
+            found |= self._scored([*missing.values()])
+        nothing = (0.0, True)  # an empty continuation is certain, and never told
+        return [(float(value), bool(greedy)) for value, greedy in (found.get(key, nothing) for key in keys)]
+
+    def _scored(self, requests: Sequence[Pair]) -> dict[str, list[Any]]:
+        """What comes of requests that are scored here, by their keys; kept as they are finished."""
+        found: dict[str, list[Any]] = {}
         fresh: dict[str, list[Any]] = {}
         written = time.monotonic()
 
         def finished(context: Sequence[int], continuation: Sequence[int], scored: Scored) -> None:
             nonlocal fresh, written
-            fresh[request_key(kind, context, continuation)] = [scored.logprob, scored.greedy]
+            fresh[scoring_key(context, continuation)] = [scored.logprob, scored.greedy]
             if time.monotonic() - written > COMMIT_SECONDS:
                 self._keep(fresh)
                 found.update(fresh)
                 fresh, written = {}, time.monotonic()
 
-        score_tokens(self.lm.model, list(missing.values()), progress=self.progress, finished=finished)
+        score_tokens(self.lm.model, requests, progress=self.progress, finished=finished)
         self._keep(fresh)
-        found.update(fresh)
-        nothing = (0.0, True)  # an empty continuation is certain, and never told
-        return [(float(value), bool(greedy)) for value, greedy in (found.get(key, nothing) for key in keys)]
+        return found | fresh
 
     def _fitting(self, context: list[int], continuation: list[int]) -> Request:
         """The context cut from the left so that all but the last token fit the model."""
@@ -156,6 +170,9 @@ class PrefixSharingLM(TemplateLM):
                 f"{self.max_length}; take the task out of the recipe or use a model with a longer context"
             )
         return fitting(context, continuation, self.max_length)
+
+    def _bar(self, total: int) -> tqdm:
+        return tqdm(total=total, desc=self.progress, unit="answer", disable=None if self.progress else True)
 
     def _keep(self, results: dict[str, Any]) -> None:
         if self.store and results:
@@ -201,14 +218,28 @@ class PrefixSharingLM(TemplateLM):
         found: dict[str, str] = self.store.get(keys) if self.store else {}
         missing = {key: context for key, context in zip(keys, contexts, strict=True) if key not in found}
         order = sorted(missing, key=lambda key: (-len(missing[key]), missing[key]))
-        with tqdm(total=len(order), desc=self.progress, unit="answer", disable=None if self.progress else True) as bar:
-            for start in range(0, len(order), self.batch_size):
-                batch = order[start : start + self.batch_size]
-                written = dict(zip(batch, self._generate(generation, [missing[key] for key in batch]), strict=True))
-                self._keep(written)
-                found.update(written)
-                bar.update(len(batch))
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        contents = [[missing[key] for key in batch] for batch in batches]
+        with self._bar(len(order)) as bar:
+            for number, texts in self._in_batches(generation, contents):
+                found |= zip(batches[number], texts, strict=True)
+                bar.update(len(texts))
         return [found[key] for key in keys]
+
+    def _in_batches(
+        self, generation: Generation, batches: Sequence[list[list[int]]]
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Each batch's place and its texts, written here or by the shards."""
+        if isinstance(self.lm, ShardedModel):
+            yield from spread(partial(_write_in_shard, self.lm.weights, self.store, generation), batches)
+        else:
+            yield from ((number, self.write(generation, batch)) for number, batch in enumerate(batches))
+
+    def write(self, generation: Generation, contexts: list[list[int]]) -> list[str]:
+        """The continuations of one batch, kept."""
+        texts = self._generate(generation, contexts)
+        self._keep({request_key(generation.kind, ids): text for ids, text in zip(contexts, texts, strict=True)})
+        return texts
 
     def _generation(self, settings: dict[str, Any]) -> Generation:
         """lm-eval's generation settings, or UserError where a task asks for what is not offered."""
@@ -253,6 +284,34 @@ class PrefixSharingLM(TemplateLM):
             if not running:
                 break
         return [postprocess_generated_text(text, list(generation.stops), None) for text in texts]
+
+
+def scoring_key(context: Sequence[int], continuation: Sequence[int]) -> str:
+    """The name under which a log-likelihood is kept."""
+    return request_key(f"score {SCORING.version}", context, continuation)
+
+
+def _score_in_shard(weights: Weights, store: RequestStore | None, requests: list[Pair]) -> dict[str, list[Any]]:
+    """One part of a suite's requests, as a whole: its numbers then do not depend on how far a shard came that died."""
+    keys = [scoring_key(*request) for request in requests]
+    found: dict[str, list[Any]] = store.get(keys) if store else {}
+    if len(found) == len(keys):
+        return found
+    scored = score_tokens(weights.load().model, requests)
+    fresh = {key: [one.logprob, one.greedy] for key, one in zip(keys, scored, strict=True)}
+    if store:
+        store.put(fresh)
+    return fresh
+
+
+def _write_in_shard(
+    weights: Weights, store: RequestStore | None, generation: Generation, contexts: list[list[int]]
+) -> list[str]:
+    keys = [request_key(generation.kind, context) for context in contexts]
+    found: dict[str, str] = store.get(keys) if store else {}
+    if len(found) == len(set(keys)):
+        return [found[key] for key in keys]
+    return PrefixSharingLM(weights.load(), store=store).write(generation, contexts)
 
 
 def _draws(context: list[int], sampling: Sampling) -> torch.Tensor:

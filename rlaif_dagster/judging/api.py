@@ -7,7 +7,6 @@ afterwards, each time anew.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +16,14 @@ import pandas as pd
 
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
-from rlaif_dagster.judging.asking import Failure, ask_all
+from rlaif_dagster.judging.asking import Failure
+from rlaif_dagster.judging.asking_shards import ask as ask_questions
 from rlaif_dagster.judging.batch import POLL_SECONDS
 from rlaif_dagster.judging.cache import Answer, cache_path, known_keys, open_cache
 from rlaif_dagster.judging.claims import ask_once
 from rlaif_dagster.judging.parsing import Said, in_terms_of_pair, parse, parse_joint
 from rlaif_dagster.judging.prices import supports_schema
-from rlaif_dagster.judging.provider import connect, request_of
+from rlaif_dagster.judging.provider import request_of
 from rlaif_dagster.judging.questions import Question, questions_of
 from rlaif_dagster.judging.soft import ALTERNATIVES, soft_label
 from rlaif_dagster.judging.template import Message, Template
@@ -84,20 +84,20 @@ class ApiJudge:
             asked = {key: self._messages(q, template) for key, q in by_key.items() if key not in known}
 
             def ask(part: dict[str, list[Message]], budget: float | None) -> Mapping[str, Answer | Failure]:
-                return asyncio.run(
-                    ask_all(
-                        connect(self.name, self.spec),
-                        part,
-                        cache,
-                        backoff=self.backoff,
-                        budget_usd=budget,
-                        progress=progress,
-                        poll=self.poll,
-                        extra=lambda key: self._extra(template, list(by_key[key].texts)),
-                        label=lambda key, answer: "/".join(
-                            sorted({verdict for verdict, _ in self._read(by_key[key], answer, template).values()})
-                        ),
-                    )
+                return ask_questions(
+                    self.name,
+                    self.spec,
+                    self.home,
+                    part,
+                    cache,
+                    backoff=self.backoff,
+                    budget_usd=budget,
+                    progress=progress,
+                    poll=self.poll,
+                    extra=lambda key: self._extra(template, list(by_key[key].texts)),
+                    label=lambda key, answer: "/".join(
+                        sorted({verdict for verdict, _ in self._read(by_key[key], answer, template).values()})
+                    ),
                 )
 
             fresh, elsewhere = ask_once(cache, self.home, asked, ask, budget_usd)

@@ -65,6 +65,66 @@ async def ask_all(
     or the provider turns the judge away, requests in flight still end and are kept; then UserError is raised. When
     FAILURES_IN_A_ROW requests in a row got no answer, the rest fail unasked.
     """
+    if provider.spec.batch:
+        _check_price(provider, budget_usd)
+        found = await ask_in_batches(
+            provider, questions, cache, budget_usd=budget_usd, most=lambda messages: most_expensive(provider, messages),
+            progress=progress, extra=extra or (lambda key: {}), poll=poll,
+        )  # fmt: skip
+        return {key: Failure(answer) if isinstance(answer, str) else answer for key, answer in found.items()}
+    asked = await ask_within(
+        provider, questions, cache, backoff=backoff, budget_usd=budget_usd, progress=progress, extra=extra, label=label
+    )
+    if asked.exhausted and budget_usd is not None:
+        raise exhausted(
+            provider.judge, asked.spent, asked.unsure, budget_usd, len(questions) - len(asked.answers), len(questions)
+        )
+    return asked.answers
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of questions, and in US dollars what it took. Where the budget was `exhausted` some have no answer."""
+
+    answers: dict[str, Answer | Failure]
+    spent: float
+    unsure: float
+    exhausted: bool
+
+
+async def ask_within(
+    provider: Provider,
+    questions: Mapping[str, list[Message]],
+    cache: AnswerCache,
+    *,
+    backoff: float,
+    budget_usd: float | None,
+    progress: str | None = None,
+    extra: Callable[[str], Mapping[str, Any]] | None = None,
+    label: Label | None = None,
+) -> Asked:
+    """As `ask_all`, one request a question; a budget that is spent is told, not raised."""
+    _check_price(provider, budget_usd)
+    bar = tqdm(total=len(questions), desc=progress, unit="verdict", disable=None if progress else True)
+    with bar:
+        run = _Run(provider, cache, backoff, Budget(budget_usd), bar, extra or (lambda key: {}), label)
+        await run.ask(questions)
+    if run.stopped:
+        raise run.stopped
+    return Asked(run.answers, run.budget.spent, run.budget.unsure, run.exhausted)
+
+
+def exhausted(judge: str, spent: float, unsure: float, budget_usd: float, left: int, asked: int) -> UserError:
+    """What to say of a spent budget, all in US dollars."""
+    more = f" (and up to ${unsure:.4f} for requests without an answer)" if unsure else ""
+    return UserError(
+        f"judge {judge}: spent ${spent:.4f}{more} of the budget of ${budget_usd:g}; {left} of {asked} requests remain; what "
+        "was answered is kept: raise budget_usd in data/recipes/judging.yaml (or --budget) and run again"
+    )
+
+
+def _check_price(provider: Provider, budget_usd: float | None) -> None:
+    """UserError for a budget that cannot be held; a warning where nothing is known of the cost."""
     if budget_usd is not None and provider.price is None:
         raise UserError(
             f"judge {provider.judge}: a budget cannot be held because no price is known for {provider.spec.model}; "
@@ -72,26 +132,6 @@ async def ask_all(
         )
     if provider.price is None:
         log.warning("judge %s: no price is known for %s; its cost is counted as 0", provider.judge, provider.spec.model)
-    if provider.spec.batch:
-        found = await ask_in_batches(
-            provider, questions, cache, budget_usd=budget_usd, most=lambda messages: most_expensive(provider, messages),
-            progress=progress, extra=extra or (lambda key: {}), poll=poll,
-        )  # fmt: skip
-        return {key: Failure(answer) if isinstance(answer, str) else answer for key, answer in found.items()}
-    bar = tqdm(total=len(questions), desc=progress, unit="verdict", disable=None if progress else True)
-    with bar:
-        run = _Run(provider, cache, backoff, Budget(budget_usd), bar, extra or (lambda key: {}), label)
-        await run.ask(questions)
-    if run.stopped:
-        raise run.stopped
-    if run.exhausted:
-        unsure = f" (and up to ${run.budget.unsure:.4f} for requests without an answer)" if run.budget.unsure else ""
-        raise UserError(
-            f"judge {provider.judge}: spent ${run.budget.spent:.4f}{unsure} of the budget of ${budget_usd:g}; "
-            f"{len(questions) - len(run.answers)} of {len(questions)} requests remain; what was answered is kept: "
-            "raise budget_usd in data/recipes/judging.yaml (or --budget) and run again"
-        )
-    return run.answers
 
 
 @dataclass(frozen=True)

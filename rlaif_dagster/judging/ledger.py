@@ -66,7 +66,16 @@ class Measured:
     seconds: float
 
 
-def book(connection: sqlite3.Connection, entry: Entry, process: str = PROCESS) -> None:
+_acting_for: str | None = None
+
+
+def act_for(process: str) -> None:
+    """Book what this process spends from now on as another's: a shard spends the money of the step that it works for."""
+    global _acting_for
+    _acting_for = process
+
+
+def book(connection: sqlite3.Connection, entry: Entry, process: str | None = None) -> None:
     """Add an entry to its row, within the caller's transaction."""
     connection.execute(
         "INSERT INTO ledger (process, endpoint, outcome, requests, cost_usd, tokens_in, tokens_out, characters, seconds, "
@@ -76,8 +85,8 @@ def book(connection: sqlite3.Connection, entry: Entry, process: str = PROCESS) -
         "characters = characters + excluded.characters, seconds = seconds + excluded.seconds, "
         "unsure_usd = unsure_usd + excluded.unsure_usd",
         (
-            process, entry.endpoint, entry.outcome, entry.requests, entry.cost_usd, entry.tokens_in, entry.tokens_out,
-            entry.characters, entry.seconds, entry.unsure_usd,
+            process or _acting_for or PROCESS, entry.endpoint, entry.outcome, entry.requests, entry.cost_usd, entry.tokens_in,
+            entry.tokens_out, entry.characters, entry.seconds, entry.unsure_usd,
         ),
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ from rlaif_dagster.judging.template import LIKELIHOOD_VERSION
 from rlaif_dagster.judging.verdicts import Judgment, Mode, Order, Pair, judgments_frame, verdict_of
 from rlaif_dagster.language.base_model import LanguageModel, load
 from rlaif_dagster.language.scoring import score
+from rlaif_dagster.language.sharded import Weights
+from rlaif_dagster.shards import shards, spread
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.judge import LikelihoodJudge as LikelihoodSpec
 from rlaif_dagster.spec.model import ModelSpec
@@ -167,16 +170,32 @@ class LikelihoodJudge:
         known = {question for question, key in keys.items() if key in stored}
         missing = len(keys) - len(known)
         if missing:
-            lm = self.lm or load(self.spec.model, self.model, self.home)
+            asked = [left for chunk in chunks(questions) if (left := [q for q in chunk if q not in known])]
             with tqdm(total=missing, desc=progress, unit="answer", disable=None if progress else True) as bar:
-                for chunk in chunks(questions):
-                    asked = [question for question in chunk if question not in known]
-                    fresh = {keys[question]: answer for question, answer in read(lm, asked)}
-                    cache.put(fresh)
-                    stored.update(fresh)
-                    bar.update(len(asked))
+                for measured in self._measured(asked, cache):
+                    bar.update(measured)
             stored.update(cache.get(keys.values()))  # of two processes' numbers the first committed ones stand
         return {question: _likelihood(stored[key]) for question, key in keys.items()}, known
+
+    def _measured(self, asked: Sequence[list[Question]], cache: AnswerCache) -> Iterator[int]:
+        """Measure every chunk here or in the shards, and keep it; how many answers it has, as it is kept."""
+        if shards() and self.lm is None:
+            weights = Weights(self.spec.model, self.model, self.home)
+            yield from (number for _, number in spread(partial(_measure_in_shard, weights), asked))
+            return
+        lm = self.lm or load(self.spec.model, self.model, self.home)
+        for chunk in asked:
+            cache.put({self._key(question): answer for question, answer in read(lm, chunk)})
+            yield len(chunk)
+
+
+def _measure_in_shard(weights: Weights, chunk: list[Question]) -> int:
+    """Measure a chunk, unless a shard that died had come to the end of it; how many answers it has."""
+    keys = {question: key_with(weights.spec.meaning(), question) for question in chunk}
+    with open_cache(cache_path(weights.home)) as cache:
+        if len(cache.get(keys.values())) < len(keys):
+            cache.put({keys[question]: answer for question, answer in read(weights.load(), chunk)})
+    return len(chunk)
 
 
 def chunks(questions: Sequence[Question]) -> Iterator[list[Question]]:

@@ -110,6 +110,18 @@ def _check_template(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
         ) from error
 
 
+def unloadable(name: str, spec: ModelSpec, location: str, error: Exception) -> UserError:
+    """Why a model cannot be loaded, and what to do."""
+    if spec.hub and (reason := hub_problem(error, spec.hub)):
+        return UserError(f"model {name}: cannot load {location}: {reason}; then `rlaif models pull {name}`")
+    remedy = (
+        "field 'folder' must name a whole model in Hugging Face layout: weights as safetensors, no code of its own"
+        if spec.folder
+        else f"check the network and the hub's access, then `rlaif models pull {name}`"
+    )
+    return UserError(f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; {remedy}")
+
+
 def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None) -> LanguageModel:
     """A fresh copy of the base model on the default device, in evaluation mode, gradients off; `adapter` (a peft folder
     on that base) is merged into the weights, or laid beside them where they are quantized. A backbone that was kept for
@@ -132,16 +144,7 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if spec.hub and (reason := hub_problem(error, spec.hub)):
-            raise UserError(
-                f"model {name}: cannot load {location}: {reason}; then `rlaif models pull {name}`"
-            ) from error
-        remedy = (
-            "field 'folder' must name a whole model in Hugging Face layout: weights as safetensors, no code of its own"
-            if spec.folder
-            else f"check the network and the hub's access, then `rlaif models pull {name}`"
-        )
-        raise UserError(f"model {name}: cannot load {location}: {str(error).splitlines()[0]}; {remedy}") from error
+        raise unloadable(name, spec, location, error) from error
     _check_template(name, tokenizer)
     quantization.in_one_precision(model)
     if adapter is not None and quantization.is_quantized(model):

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,8 @@ from rlaif_dagster.behaviour import SAMPLING
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.language.base_model import LanguageModel, Message
+from rlaif_dagster.language.sharded import ShardedModel, Weights
+from rlaif_dagster.shards import spread
 from rlaif_dagster.spec.recipes import Sampling
 from rlaif_dagster.work import Chunks
 
@@ -81,10 +84,10 @@ def sample(
     answers: list[dict[int, Sampled]] = [{} for _ in chats]
     plan = plan_chunks(prompts, sampling)
     with tqdm(total=sum(map(len, plan)), desc=progress, unit="answer", disable=None if progress else True) as bar:
-        for rows in plan:
-            for row, found in zip(rows, _chunk(lm, rows, sampling, chunks), strict=True):
+        for number, drawn in _drawn(lm, plan, sampling, chunks):
+            for row, found in zip(plan[number], drawn, strict=True):
                 answers[row.chat][row.sample] = Sampled(**found)
-            bar.update(len(rows))
+            bar.update(len(drawn))
     return [[by_number[number] for number in range(sampling.samples)] for by_number in answers]
 
 
@@ -100,7 +103,29 @@ def plan_chunks(prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> list[
     return [rows[start : start + sampling.batch_size] for start in range(0, len(rows), sampling.batch_size)]
 
 
-def _chunk(lm: LanguageModel, rows: list[Row], sampling: Sampling, chunks: Chunks | None) -> list[dict[str, Any]]:
+def _drawn(
+    lm: LanguageModel, plan: Sequence[list[Row]], sampling: Sampling, chunks: Chunks | None
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Each chunk's place in the plan and its answers as JSON: kept, drawn now, or drawn by the shards."""
+    missing = []
+    for number, rows in enumerate(plan):
+        kept = chunks.get(_key(lm, rows, sampling)) if chunks else None
+        if kept is not None:
+            yield number, kept
+        elif isinstance(lm, ShardedModel):
+            missing.append(number)
+        else:
+            yield number, _chunk(lm, sampling, chunks, rows)
+    if isinstance(lm, ShardedModel):
+        for place, drawn in spread(partial(_in_shard, lm.weights, sampling, chunks), [plan[n] for n in missing]):
+            yield missing[place], drawn
+
+
+def _in_shard(weights: Weights, sampling: Sampling, chunks: Chunks | None, rows: list[Row]) -> list[dict[str, Any]]:
+    return _chunk(weights.load(), sampling, chunks, rows)
+
+
+def _chunk(lm: LanguageModel, sampling: Sampling, chunks: Chunks | None, rows: list[Row]) -> list[dict[str, Any]]:
     """The chunk's answers as JSON, kept or drawn now."""
 
     def compute() -> list[dict[str, Any]]:
@@ -109,11 +134,15 @@ def _chunk(lm: LanguageModel, rows: list[Row], sampling: Sampling, chunks: Chunk
         decoded = decode(lm.model, [row.ids for row in rows], sampling, draws=draws, ends=ends)
         return [asdict(_sampled(lm, ids, logprob, ends)) for ids, logprob in decoded]
 
+    return chunks.get_or_compute(_key(lm, rows, sampling), compute) if chunks else compute()
+
+
+def _key(lm: LanguageModel, rows: list[Row], sampling: Sampling) -> str:
+    """The name under which a chunk is kept."""
     settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
     content = [[row.ids, row.repeat] for row in rows]
     weights = lm.spec.dtype if lm.spec.quantization == "none" else f"{lm.spec.dtype} {lm.spec.quantization}"
-    key = content_hash("sample", SAMPLING.version, lm.spec.revision, weights, settings, content)
-    return chunks.get_or_compute(key, compute) if chunks else compute()
+    return content_hash("sample", SAMPLING.version, lm.spec.revision, weights, settings, content)
 
 
 def _draws(row: Row, sampling: Sampling) -> torch.Tensor:

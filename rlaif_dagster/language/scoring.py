@@ -106,6 +106,13 @@ def score_tokens(
     return [results[place] for place in places]
 
 
+def parts(requests: Sequence[Pair]) -> list[list[Pair]]:
+    """The different requests, cut as `score_tokens` cuts them: a part scored alone has the numbers that it has among the
+    others. Empty continuations, which are certain, are left out."""
+    keys = sorted({((*context, *continuation), len(context)) for context, continuation in requests if continuation})
+    return [[(sequence[:start], sequence[start:]) for sequence, start in keys[part]] for part in _parts(keys)]
+
+
 def _parts(keys: list[Key]) -> Iterator[slice]:
     """Cut the sorted sequences into runs of about CHUNK_TOKENS tree nodes. A run stands by itself, so its numbers do
     not depend on which runs were found in a store."""

@@ -8,7 +8,8 @@ before it stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -16,25 +17,14 @@ import dagster as dg
 from rlaif_dagster.judging.ledger import committed_usd
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.pools import PoolWatch, in_the_way, wait_for_slot
-from rlaif_dagster.lineage.runs import (
-    INPUTS_TAG,
-    INTERRUPTED_TAG,
-    PROCESS_TAG,
-    Failure,
-    failure_of,
-    inputs_tag,
-    observe_parents,
-    process_name,
-    was_interrupted,
-)
+from rlaif_dagster.lineage.remote import Order, execute, execute_on_ray, steps_on_ray
+from rlaif_dagster.lineage.runs import INPUTS_TAG, PROCESS_TAG, Failure, inputs_tag, observe_parents, process_name
 from rlaif_dagster.lineage.study import Study, planned
 from rlaif_dagster.locks import holder, making
 from rlaif_dagster.planning import Event, OnEvent, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
 from rlaif_dagster.resolver import Stale
 from rlaif_dagster.warehouse.store import Cell
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass
@@ -86,10 +76,7 @@ class Carrying:
             self.on_event(Event("waiting", step, message, remaining=remaining))
 
         queued = pool is not None and wait_for_slot(instance, pool, told)
-        with making(
-            self.study.home, item.asset, partition_key(item.cell), "rlaif up",
-            lambda who: told(f"{who} is making it; waiting"),
-        ) as waited:  # fmt: skip
+        with self._right_to_make(item, told) as waited:
             if (waited or queued) and not self._is_ready(item):
                 self.on_event(Event("elsewhere", step, "made there, or no longer to be made"))
                 return
@@ -110,6 +97,15 @@ class Carrying:
         self.made.append(step)
         self.on_event(Event("made", step, _came_out(before, after), seconds=after.seconds if after else None))
 
+    def _right_to_make(self, item: Stale, told: Callable[[str], None]) -> AbstractContextManager[bool]:
+        """The lock of a step, and whether it was waited for. On Ray the step takes it where it runs."""
+        if steps_on_ray():
+            return nullcontext(False)
+        return making(
+            self.study.home, item.asset, partition_key(item.cell), "rlaif up",
+            lambda who: told(f"{who} is making it; waiting"),
+        )  # fmt: skip
+
     def _is_ready(self, item: Stale) -> bool:
         now = next((now for now in self.waiting() if (now.asset, now.cell) == (item.asset, item.cell)), None)
         return now is not None and now.ready
@@ -121,24 +117,25 @@ class Carrying:
         """One Dagster run; None when it went well, or was ended in the queue of its pool."""
         instance = watch.instance
         observe_parents(instance, self.study.state(), item.asset, item.cell)
-        job = self.study.defs.resolve_job_def(job_name(self.study.nodes[item.asset].dims))
-        budget = {} if budget_usd is None else {"resources": {"judge": {"config": {"budget_usd": budget_usd}}}}
+        order = Order(
+            item.asset,
+            job_name(self.study.nodes[item.asset].dims),
+            partition_key(item.cell),
+            budget_usd,
+            {PROCESS_TAG: process_name(), INPUTS_TAG: inputs_tag(item)},
+        )
         with watch.run():
-            result = job.execute_in_process(
-                run_config=QUIET | budget,
-                instance=instance,
-                partition_key=partition_key(item.cell),
-                asset_selection=[dg.AssetKey(item.asset)],
-                raise_on_error=False,
-                tags={PROCESS_TAG: process_name(), INPUTS_TAG: inputs_tag(item)},
-            )
-        if was_interrupted(result):
-            instance.add_run_tags(result.run_id, {INTERRUPTED_TAG: "yes"})
+            if steps_on_ray():
+                tags = self.study.defs.resolve_assets_def(dg.AssetKey(item.asset)).op.tags
+                ended = execute_on_ray(order, tags, self.study.load or (lambda: self.study.defs))
+            else:
+                ended = execute(order, self.study.defs, instance)
+        if ended.interrupted:
             if watch.queued:
                 return None
             raise KeyboardInterrupt  # Dagster has closed the run, and swallowed it
         watch.queued = False
-        return None if result.success else failure_of(result)
+        return ended.failure
 
 
 def carry_out(

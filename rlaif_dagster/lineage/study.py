@@ -35,6 +35,7 @@ class Study:
     project: Project
     home: Home
     estimate: Estimator = lambda step: step
+    load: Callable[[], dg.Definitions] | None = None  # the same definitions, for a process on another machine
     # a command asks a judge again for what got no answer before it began, and for what it made itself not a second time
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 

@@ -28,6 +28,7 @@ from rlaif_dagster.training import adapters, memory, metrics
 from rlaif_dagster.training.examples import TokenPair, counts, preferences
 from rlaif_dagster.training.loop import Guarded, Stopwatch, arguments, fit
 from rlaif_dagster.training.order import training_order
+from rlaif_dagster.training.processes import first_process_first
 from rlaif_dagster.training.quiet import quiet
 from rlaif_dagster.training.trained import Trained
 from rlaif_dagster.work import Chunks
@@ -41,6 +42,14 @@ class _Trainer(Guarded, DPOTrainer):
 
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **keywords: Any) -> Dataset:
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
+        """The NLL term is a mean over tokens, of which each process may have another number: its part counts by them."""
+        if self.args.world_size > 1 and "sft" in self.loss_types:
+            own = inputs["completion_mask"].chunk(2)[0].sum()
+            part = own * self.args.world_size / self.accelerator.gather(own).sum()
+            self.loss_weights = [1.0, self.args.loss_weights[1] * float(part)]
+        return super()._compute_loss(model, inputs, return_outputs)
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,8 @@ def train_dpo(
     if start_adapter is not None:
         lm = adapters.start_from(lm, start_adapter)
     training, held_out = (preferences(lm, pairs, split, recipe) for split in ("train", "held_out"))
-    reference = log_probs(lm, training.items + held_out.items, Chunks(work / "reference"), "dpo reference")
+    with first_process_first():
+        reference = log_probs(lm, training.items + held_out.items, Chunks(work / "reference"), "dpo reference")
     order = training_order([pair.length for pair in training.items], recipe.epochs, recipe.batch_size, seed)
     disable_dropout_in_model(lm.model)  # the base is frozen: the recipe's LoRA dropout is the only noise
     own: dict[str, Any] = {"beta": recipe.beta, "precompute_ref_log_probs": True, "disable_dropout": False}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl.trainer import utils as trl_internals
@@ -25,6 +26,7 @@ from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Optimization
 from rlaif_dagster.training import checkpoints, memory
 from rlaif_dagster.training.metrics import Row, curves
+from rlaif_dagster.training.processes import Followed, first_process_first, own_batches, share
 from rlaif_dagster.training.quiet import quiet
 from rlaif_dagster.training.trained import Check
 
@@ -43,6 +45,25 @@ class Guarded:
         loss = super().training_step(*args, **keywords)  # type: ignore[misc]
         self._require_finite("loss", float(loss))
         return loss
+
+    def get_train_dataloader(self) -> Any:
+        """Trainer's own; in several processes, of this one's part of every batch. (Trainer would fill up a short last batch
+        with examples from the beginning.)"""
+        loader = super().get_train_dataloader()  # type: ignore[misc]
+        if self.args.world_size == 1:
+            return loader
+        batches = [*own_batches(len(loader.dataset), self.global_batch, self.args.process_index, self.args.world_size)]
+        return DataLoader(
+            loader.dataset,
+            batch_sampler=batches,
+            collate_fn=loader.collate_fn,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    @property
+    def global_batch(self) -> int:
+        """Examples of one step of the gradient, over all processes."""
+        return int(self.args.per_device_train_batch_size * self.args.world_size)
 
     def _get_grad_norm(self, *args: Any, **keywords: Any) -> Any:
         norm = super()._get_grad_norm(*args, **keywords)  # type: ignore[misc]
@@ -124,12 +145,13 @@ def arguments(kind: Any, recipe: Optimization, lm: LanguageModel, *, seed: int, 
         return kind(
             output_dir=str(work), seed=seed, use_cpu=not cuda, bf16=bf16, fp16=half and not bf16,
             num_train_epochs=1, train_sampling_strategy="sequential",
-            per_device_train_batch_size=recipe.batch_size, gradient_accumulation_steps=recipe.gradient_accumulation,
+            per_device_train_batch_size=share(recipe.batch_size), gradient_accumulation_steps=recipe.gradient_accumulation,
             learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.lr_scheduler, warmup_steps=recipe.warmup_ratio,
             max_grad_norm=recipe.max_grad_norm, gradient_checkpointing=recipe.gradient_checkpointing,
             max_length=None, dataloader_num_workers=0, dataloader_pin_memory=cuda,
             logging_steps=recipe.logging_steps, logging_nan_inf_filter=False, report_to="none", disable_tqdm=True,
-            eval_strategy="no", save_strategy="steps", save_steps=recipe.save_steps, save_total_limit=checkpoints.KEPT,
+            ddp_find_unused_parameters=False, eval_strategy="no",
+            save_strategy="steps", save_steps=recipe.save_steps, save_total_limit=checkpoints.KEPT,
             **own,
         )  # fmt: skip
 
@@ -167,7 +189,8 @@ def _steps(args: Any, examples: int) -> int:
 def fit(trainer: Any, name: str, order: list[int], watch: Stopwatch) -> Fitted:
     """Train a `Guarded` trainer on its dataset in `order`, from the latest whole checkpoint in its output folder.
 
-    A number that is not finite ends the training: the adapter is then as it was after the last good step.
+    A number that is not finite ends the training: the adapter is then as it was after the last good step. Raises Followed in
+    all processes but the first, where there are several.
     """
     work = Path(trainer.args.output_dir)
     for parameter_name, parameter in trainer.model.named_parameters():
@@ -183,7 +206,8 @@ def fit(trainer: Any, name: str, order: list[int], watch: Stopwatch) -> Fitted:
     if _steps(trainer.args, len(order)) == 1:
         trainer.args.warmup_steps = 0  # a warm-up begins at a rate of 0: the only step would teach nothing
     resumed = checkpoints.latest(work)
-    checkpoints.discard_incomplete(work)
+    with first_process_first():
+        checkpoints.discard_incomplete(work)
     try:
         with quiet(), _answers_only():
             trainer.train(resume_from_checkpoint=str(resumed.path) if resumed else None)
@@ -194,5 +218,7 @@ def fit(trainer: Any, name: str, order: list[int], watch: Stopwatch) -> Fitted:
         )
     finally:
         bar.close()
+    if not trainer.is_world_process_zero():
+        raise Followed
     trainer.model.eval()
     return Fitted(curves(trainer.state.log_history), trainer.state.global_step, check)

@@ -1,0 +1,115 @@
+"""One asset's partition as one run of Dagster: in this process, or with `RLAIF_STEPS=ray` in a process on a Ray cluster.
+
+The step on the cluster opens the same storage of Dagster and the same RLAIF_HOME, which all nodes must share, books what it
+spends as the command line's, and holds its locks where it runs. A process that dies is replaced by Ray; the run that it left
+behind is closed first, or it would keep its pool's slot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+
+from rlaif_dagster.home import current_home, data_folder
+from rlaif_dagster.judging.ledger import PROCESS, act_for
+from rlaif_dagster.lineage.runs import (
+    INTERRUPTED_TAG,
+    UNFINISHED,
+    Failure,
+    failure_of,
+    open_instance,
+    was_interrupted,
+)
+from rlaif_dagster.shards import AS_HERE, GPUS, RAY, RAY_CONFIG, RESTARTS, SHARDS, STEPS, connect, result_of
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+SECONDS_TO_STOP = 30.0  # of a step that was interrupted
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made, by which job, for which partition; what judges may be paid for it, US dollars; the run's tags."""
+
+    asset: str
+    job: str
+    partition: str | None
+    budget_usd: float | None
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: with an error, by a person's interrupt, or well."""
+
+    failure: Failure | None = None
+    interrupted: bool = False
+
+
+def steps_on_ray() -> bool:
+    """Whether the environment asks for steps on a Ray cluster."""
+    return os.environ.get(STEPS) == RAY
+
+
+def execute(order: Order, defs: dg.Definitions, instance: dg.DagsterInstance) -> Ended:
+    """The run, here."""
+    budget = {} if order.budget_usd is None else {"resources": {"judge": {"config": {"budget_usd": order.budget_usd}}}}
+    result = defs.resolve_job_def(order.job).execute_in_process(
+        run_config=QUIET | budget,
+        instance=instance,
+        partition_key=order.partition,
+        asset_selection=[dg.AssetKey(order.asset)],
+        raise_on_error=False,
+        tags=dict(order.tags),
+    )
+    if was_interrupted(result):
+        instance.add_run_tags(result.run_id, {INTERRUPTED_TAG: "yes"})
+        return Ended(interrupted=True)
+    return Ended(None if result.success else failure_of(result))
+
+
+def execute_on_ray(order: Order, tags: Mapping[str, str], load: Callable[[], dg.Definitions]) -> Ended:
+    """The run, on the cluster. `tags` are the step's own, which say what it asks for; `load` gives the definitions there."""
+    connect()
+    import ray
+
+    names = [*AS_HERE, STEPS, SHARDS, GPUS]
+    environment = {name: os.environ.get(name) for name in names}
+    environment |= {"RLAIF_HOME": str(current_home().root), "RLAIF_DATA": str(data_folder())}
+    asked = json.loads(tags.get(RAY_CONFIG, "{}")).get("num_gpus", 0.0)
+    # a process a step: what a step had loaded is gone with it
+    task: Any = ray.remote(num_cpus=1, num_gpus=asked, max_retries=RESTARTS, max_calls=1)(_on_the_cluster)
+    reference = task.remote(environment, PROCESS, order, load)
+    try:
+        ended: Ended = result_of(reference)
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        ray.cancel(reference)
+        ray.wait([reference], timeout=SECONDS_TO_STOP)
+        return Ended(interrupted=True)
+    return ended
+
+
+def _on_the_cluster(
+    environment: Mapping[str, str | None], process: str, order: Order, load: Callable[[], dg.Definitions]
+) -> Ended:
+    for name, value in environment.items():  # before the definitions are loaded: they read the user's files
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    act_for(process)
+    defs = load()
+    with open_instance(current_home()) as instance:
+        _close_what_died(order, instance)
+        return execute(order, defs, instance)
+
+
+def _close_what_died(order: Order, instance: dg.DagsterInstance) -> None:
+    """Runs of the same order whose process has ended: Ray starts a task again only then."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags=dict(order.tags))):
+        instance.report_run_failed(run, "The process of this run has ended.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

@@ -1,0 +1,35 @@
+"""A process of a training in several: `torchrun -m rlaif_dagster.training.process FOLDER` (see `training.processes`)."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.training.processes import CALL, OUTCOME, Followed, rank
+from rlaif_dagster.training.trained import Trained
+
+
+def main(folder: Path) -> None:
+    """Train; the first process leaves what came of it in the folder."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    outcome: Trained | UserError
+    try:
+        outcome = pickle.loads((folder / CALL).read_bytes())()
+    except Followed:
+        return
+    except UserError as error:  # the same one in every process: it is about the recipe or the data
+        outcome = error
+    if rank() == 0:
+        (folder / OUTCOME).write_bytes(pickle.dumps(outcome))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,160 @@
+"""A study on a real Ray cluster of two nodes: the same tables whatever the number of shards, whoever is killed."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from ray.cluster_utils import Cluster
+
+from rlaif_dagster.home import CHECKOUT, Home
+from rlaif_dagster.locks import Holder, holders
+from rlaif_dagster.warehouse.schemas import TABLES
+from tests.checkout import Checkout
+from tests.study.conftest import make_study
+from tests.study.test_interruptions import records, same_tables, up
+from tests.study.test_kills import wait
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The study, made in one process."""
+    study = make_study(tmp_path_factory.mktemp("undisturbed"))
+    study.up()
+    return study
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes on this machine, as two `ray start` would make them."""
+    ports = {name: free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}  # others may run Ray here
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True, **ports})
+    cluster.add_node(num_cpus=2, dashboard_agent_listen_port=free_port())
+    yield cluster
+    cluster.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def on_ray(undisturbed: Checkout, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """The same files with an empty home, to be made with shards on the cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    return Checkout(undisturbed.data, tmp_path / "home")
+
+
+def working(cluster: Cluster, what: str = "ray::Shard.run") -> list[psutil.Process]:
+    """The processes that have a piece in hand right now, on any node: Ray names a process by what it runs."""
+    raylets = [info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]]
+    children = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
+    return [child for child in children if titled(child).startswith(what)]
+
+
+def titled(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def same_files(study: Checkout, other: Checkout) -> None:
+    """Byte for byte, where a table has no times; row for row without them elsewhere."""
+    found = {
+        path.relative_to(one.home): path
+        for one in (study, other)
+        for path in (one.home / "warehouse").rglob("[!.]*.parquet")
+    }
+    compared = 0
+    for name in found:
+        table = TABLES.get(name.parts[1])
+        if table is None or table.name == "lineage":  # which holds when each was made
+            continue
+        mine, theirs = study.home / name, other.home / name
+        volatile = [column.name for column in table.columns if column.volatile]
+        if not volatile:
+            assert mine.read_bytes() == theirs.read_bytes(), name
+            compared += 1
+        else:
+            ours, expected = (pq.read_table(path, partitioning=None) for path in (mine, theirs))
+            assert ours.drop_columns(volatile).equals(expected.drop_columns(volatile)), name
+    assert compared > 5
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_tables_are_equal_whatever_the_number_of_shards(
+    shards: int, on_ray: Checkout, undisturbed: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLAIF_SHARDS", str(shards))
+    on_ray.up()
+    same_tables(on_ray, undisturbed)
+    same_files(on_ray, undisturbed)
+
+
+def test_shards_killed_in_mid_step_end_with_the_same_tables(
+    on_ray: Checkout, undisturbed: Checkout, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLAIF_SHARDS", "2")
+    process, killed = up(on_ray), []
+    for _ in range(KILLS):
+        shard = wait(lambda: next(iter(working(cluster)), None) or process.poll() is not None, 120)
+        assert process.poll() is None
+        shard.kill()
+        killed.append(shard.pid)
+        time.sleep(10)
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told[-3000:]
+    assert len(set(killed)) == KILLS
+    same_tables(on_ray, undisturbed)
+    same_files(on_ray, undisturbed)
+
+
+def test_rlaif_up_hands_its_steps_to_the_cluster_and_one_that_is_killed_is_made_again(
+    on_ray: Checkout, undisturbed: Checkout, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLAIF_STEPS", "ray")
+    process = up(on_ray)
+    wait(lambda: holders_on(on_ray, "dpo_model") or process.poll() is not None, 400)
+    (worker,) = working(cluster, "ray::_on_the_cluster")
+    worker.kill()
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told[-3000:]
+    assert set(records(on_ray).values()) == {1}
+    same_tables(on_ray, undisturbed)
+    same_files(on_ray, undisturbed)
+
+
+def holders_on(study: Checkout, asset: str) -> list[Holder]:
+    """Who makes an asset right now."""
+    path = study.home / "work" / "locks" / f"making-{asset}@brief@tiny.json"
+    return [one for one in holders(Home(study.home)) if path.exists()]
+
+
+@pytest.mark.parametrize(("steps", "shards"), [("", ""), ("ray", "2")])
+def test_runs_of_dagster_make_the_same_tables_with_a_process_or_a_job_of_ray_a_step(
+    steps: str, shards: str, on_ray: Checkout, undisturbed: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster's multiprocess executor, and dagster-ray's with the work of a step spread over shards as well."""
+    monkeypatch.setenv("RLAIF_STEPS", steps)
+    monkeypatch.setenv("RLAIF_SHARDS", shards)
+    command = [sys.executable, "-m", "tests.study.executed"]
+    done = subprocess.run(command, cwd=CHECKOUT, env=on_ray.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    starts = [line for line in done.stderr.splitlines() if "STEP_WORKER_STARTING" in line]
+    assert len(starts) == 23 or not steps
+    assert all(("in Ray job" in line) == bool(steps) for line in starts)
+    same_tables(on_ray, undisturbed)
+    same_files(on_ray, undisturbed)
