@@ -20,9 +20,11 @@ SECONDS_TO_START = 240.0
 RUNS = """{runsOrError{... on Runs{results{
   runId status jobName creationTime assetSelection{path} tags{key value}
 }}}}"""
-BACKFILLS = (
-    "{partitionBackfillsOrError{... on PartitionBackfills{results{id status title numPartitions tags{key value}}}}}"
-)
+BACKFILLS = """{partitionBackfillsOrError{... on PartitionBackfills{results{
+  id status title tags{key value} assetBackfillData{assetBackfillStatuses{
+    ... on AssetPartitionsStatusCounts{assetKey{path} numPartitionsTargeted}
+    ... on UnpartitionedAssetStatus{assetKey{path}}
+}}}}}}"""
 STALE = """query($key: AssetKeyInput!, $partition: String){assetNodeOrError(assetKey: $key){... on AssetNode{
   staleStatus(partition: $partition)
 }}}"""
@@ -129,6 +131,11 @@ class Dagster:
         """FRESH, STALE or MISSING, as the graph shows it."""
         answer = self.ask(STALE, key={"path": [asset]}, partition=partition)
         return str(answer["assetNodeOrError"]["staleStatus"])
+
+
+def targeted(backfill: Mapping[str, Any]) -> int:
+    """How many assets' partitions a backfill is to make; an asset without partitions counts as one."""
+    return sum(one.get("numPartitionsTargeted", 1) for one in backfill["assetBackfillData"]["assetBackfillStatuses"])
 
 
 def made_in(run: Mapping[str, Any]) -> list[str]:

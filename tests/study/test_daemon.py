@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.daemon import Dagster, made_in
+from bench.daemon import Dagster, made_in, targeted
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
 from tests.study.test_edits import EDITS, JUDGED, POLICIES
@@ -220,7 +220,7 @@ def test_a_backfill_of_two_constitutions_by_hand_is_carried_out_and_shown(
     assert f"{len(wanted)} partitions" in done.stdout
     assert "works on it" in done.stdout
     backfill = finished_backfill(dagster, "by-hand", 900)
-    assert backfill["numPartitions"] == len(wanted)
+    assert targeted(backfill) == len(wanted)
     assert made_since(dagster, before) == Counter(wanted)
     assert study.versions() == versions  # nothing was edited: it comes out the same
     open_page(page, dagster, "/runs", backfill["id"], "backfills")
@@ -233,7 +233,7 @@ def test_the_nightly_schedule_brings_up_to_date_what_is_stale(dagster: Dagster, 
     stale = planned(study)
     assert stale
     dagster.tick_now("every_night")
-    assert finished_backfill(dagster, "nightly", 600)["numPartitions"] == len(stale)
+    assert targeted(finished_backfill(dagster, "nightly", 600)) == len(stale)
     assert planned(study) == set()
 
 
