@@ -183,6 +183,20 @@ def test_length_control_takes_out_a_taste_for_length() -> None:
     assert length_controlled(by_length.astype(float), lengths).value == pytest.approx(0.5, abs=0.04)
 
 
+def test_length_control_by_hand() -> None:
+    """The longer answer of a wins 80%, the shorter one of a 50%, in 20,000 meetings each: at equal length the log-odds are
+    halfway between log 4 and 0, which is log 2, a win rate of 2/3. The plain win rate is 65%."""
+    outcomes = np.repeat([1.0, 0.0, 1.0, 0.0], [16_000, 4_000, 10_000, 10_000])
+    lengths = np.repeat([7.0, -7.0], 20_000)
+    found = length_controlled(outcomes, lengths)
+    assert outcomes.mean() == 0.65
+    assert found.value == pytest.approx(2 / 3, abs=1e-4)
+    # both log-odds have the variance 1 / (n p (1 - p)); theirs, halved, has a quarter of the sum
+    deviation = np.sqrt(1 / (20_000 * 0.8 * 0.2) + 1 / (20_000 * 0.25)) / 2
+    logit = np.log(2) + 1.96 * deviation * np.array([-1, 1])
+    assert (found.low, found.high) == pytest.approx(tuple(1 / (1 + np.exp(-logit))), abs=1e-4)
+
+
 def test_length_control_leaves_what_length_does_not_explain() -> None:
     rng = np.random.default_rng(1)
     wins = (rng.random(2000) < 0.8).astype(float)
