@@ -199,7 +199,7 @@ def seed_contests(head_to_head: pd.DataFrame) -> list[tuple[str, list[tuple[str,
         met = []
         for row in rows.sort_values(["seed_a", "seed_b"]).to_dict("records"):
             rate = Estimate(row["win_rate"], row["ci_low"], row["ci_high"], int(row["n"]))
-            met.append((f"{int(row['seed_a'])} against {int(row['seed_b'])}", rate.share, rate.share_range))
+            met.append((f"seeds {int(row['seed_a'])}, {int(row['seed_b'])}", rate.share, rate.share_range))
         out.append((f"{label(str(a))} over {label(str(b))}", met))
     return out
 

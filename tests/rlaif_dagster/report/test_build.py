@@ -117,7 +117,7 @@ def test_several_seeds_are_shown_and_told_apart() -> None:
     assert page.count("Said by &lt;b&gt;another&lt;/b&gt; training.") == 20
     assert page.count("<summary>The other seed</summary>") == 20
     assert page.count("<small>seed 0</small>") == 20
-    assert "0 against 1" in page
+    assert "seeds 0, 1" in page
     assert "base over DPO" in page
     outline = Outline(page)
     assert len(outline.ids) == len(set(outline.ids))
