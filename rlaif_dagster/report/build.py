@@ -95,6 +95,7 @@ def build_report(cell: CellReport) -> str:
         asked=asked,
         left_out=len(cell.asked) - len(asked),
         graded_arms=sections.graded_arms(asked),
+        trained_often=any(seeds > 1 for seeds in evidence.seeds.values()),
         several_seeds=any(answer.others for one in asked for answer in one.answers),
         category_grades=grades_by_category(by_judge, list(sections.CATEGORIES)),
         people=people.agreement(qualitative),
