@@ -1,7 +1,7 @@
 """`rlaif compare`: two arms or two cells side by side, measure by measure, with intervals.
 
 Differences are paired: prompt by prompt and question by question, over what both sides have. Their intervals are much
-narrower than those of the two levels would suggest.
+narrower than those of the two levels would suggest. Training seeds of an arm are a level of their own in them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from rlaif_dagster.home import Home
     from rlaif_dagster.records import History
     from rlaif_dagster.report.estimate import Estimate
-    from rlaif_dagster.report.evidence import WinRate
+    from rlaif_dagster.report.evidence import Scores, WinRate
     from rlaif_dagster.warehouse.store import Cell
 
 Place = tuple["Cell", str | None]  # a cell, and the time as it was written
 PREVIOUS = "previous"
 ANSWER = 160  # characters of an answer that is shown
-SEED = 0  # of the bootstrap, so that the same tables give the same interval
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Level:
-    """A measure of one side, with the items behind it (indexed by prompt or question) for pairing."""
+    """A measure of one side, with the scores behind it (by seed and prompt or question) for pairing."""
 
     name: str
     estimate: Estimate
-    items: pd.Series
+    scores: Scores
 
 
 @dataclass(frozen=True)
@@ -70,24 +69,27 @@ class Measured:
 
     @classmethod
     def read(cls, home: Home, cell: Cell) -> Measured:
-        from rlaif_dagster.report.evidence import gather, item_means, table
+        import numpy as np
+        import pandas as pd
+
+        from rlaif_dagster.report.evidence import gather, scores_by_arm, table
         from rlaif_dagster.report.suites import suites_of
         from rlaif_dagster.warehouse.cell import cell_tables
 
         tables = cell_tables(home, cell)
         evidence, adherence = gather(tables), table(tables, "adherence")
         held_out = adherence[adherence["split"] == "eval"]
-        items = {
-            f"adherence-{decoding}": item_means(rows, "prompt_id", "adherent")
+        scores = {
+            f"adherence-{decoding}": scores_by_arm(rows, "prompt_id", "adherent")
             for decoding, rows in held_out.groupby("decoding")
         }
         for suite in suites_of(table(tables, "benchmarks"), table(tables, "benchmark_items")):
-            items[suite.key] = item_means(suite.items, "item_id", "score")
-        none = adherence["adherent"].iloc[:0].astype(float)
+            scores[suite.key] = scores_by_arm(suite.items, "item_id", "score")
+        none = np.empty((1, 0)), pd.Index([])
         levels: dict[str, dict[str, Level]] = {}
         for measure in (*evidence.adherence, *evidence.suites):
             for arm, estimate in measure.estimates.items():
-                level = Level(measure.name, estimate, items[measure.key].get(arm, none))
+                level = Level(measure.name, estimate, scores[measure.key].get(arm, none))
                 levels.setdefault(arm, {})[measure.key] = level
         return cls(levels, evidence.wins)
 
@@ -219,6 +221,7 @@ def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | Non
     from rich.table import Table
 
     from rlaif_dagster.cli.arms import written
+    from rlaif_dagster.report.evidence import difference
 
     first, second = (cells[side.place].levels.get(side.arm, {}) for side in (a, b))
     shared = [key for key in first if key in second]
@@ -229,15 +232,15 @@ def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | Non
         table.add_column(column, justify="left" if column == "measure" else "right")
     for key in shared:
         one, other = first[key], second[key]
-        difference = paired(one.items, other.items)
+        found = difference(one.scores, other.scores)
         table.add_row(
             one.name,
             written(one.estimate),
             written(other.estimate),
-            difference.points if difference else "–",
-            difference.points_range if difference else "–",
-            str(difference.n) if difference else "–",
-            style="bold" if difference and difference.sign() else None,
+            found.points if found else "–",
+            found.points_range if found else "–",
+            str(found.n) if found else "–",
+            style="bold" if found and found.sign() else None,
         )
     won = (
         cells[a.place].wins.get((a.arm, b.arm)) if a.place == b.place else None
@@ -246,19 +249,6 @@ def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | Non
         rates = written(won.rate), written(won.reversed().rate)
         table.add_row("preferred by the judge", *rates, "", "", str(won.rate.n))
     return table
-
-
-def paired(a: pd.Series, b: pd.Series) -> Estimate | None:
-    """Mean of a minus b over the items that both have, with its interval; None with fewer than two."""
-    import pandas as pd
-
-    from rlaif_dagster.report.estimate import Estimate
-    from rlaif_dagster.statistics import paired_difference
-
-    both = pd.concat([a.rename("a"), b.rename("b")], axis=1, join="inner").dropna().sort_index()
-    if len(both) < 2:
-        return None
-    return Estimate(*paired_difference(both["a"].to_numpy(), both["b"].to_numpy(), SEED), len(both))
 
 
 def _heading(side: Side, other: Side) -> str:
