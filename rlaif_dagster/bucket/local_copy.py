@@ -30,6 +30,7 @@ from rlaif_dagster.records import Record
 NOTE = "store.json"
 LINEAGE = "warehouse/lineage/"
 INPUTS = "cache/inputs/"
+ADAPTERS = "models/"
 # What an asset writes beside the files that its versions keep: it is in the warehouse alone, always the latest.
 BESIDE = {
     "report": "warehouse/report/model={model}/constitution={constitution}/",
@@ -39,12 +40,14 @@ BESIDE = {
 
 @dataclass
 class Note:
-    """What is here: the ETag of each asset's records, and the version of each partition (`asset partition`)."""
+    """What is here: the ETag of each asset's records, and the version of each partition (`asset partition`). And the adapters
+    that are in the store: they are fetched when they are needed."""
 
     store: str
     home: str = field(default_factory=lambda: uuid.uuid4().hex)  # tells this copy from others
     records: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    adapters: list[str] = field(default_factory=list)
 
     def write(self, home: Home) -> None:
         atomic.write_text(home.root / NOTE, json.dumps(asdict(self), indent=1, sort_keys=True))
@@ -123,6 +126,12 @@ def name_of(home: Home) -> str:
     return _read(home.root / NOTE).home
 
 
+def stored_adapters(home: Home) -> frozenset[str]:
+    """Adapters that the store had when the copy was last brought up to date."""
+    note = home.root / NOTE
+    return frozenset(_read(note).adapters) if note.exists() else frozenset()
+
+
 def refresh(home: Home) -> bool:
     """Bring the copy up to date; whether anything had changed. Does nothing where results are local."""
     bucket = store_of(home)
@@ -162,6 +171,22 @@ class _Refresh:
     def run(self) -> bool:
         from rlaif_dagster.bucket.answers import fetch_answers
 
+        changed: list[bool] = []
+        at_once(
+            lambda look: look(),
+            [
+                lambda: changed.append(self._records_changed()),
+                lambda: changed.append(self._adapters_changed()),
+                self._fetch_meanings,
+                partial(fetch_answers, self.home, self.bucket),
+            ],
+        )
+        if any(changed):
+            self._adapters_changed()  # once more: one that a new record names may have come after the first look
+            self.note.write(self.home)
+        return any(changed)
+
+    def _records_changed(self) -> bool:
         listed = {Path(one.name).stem: one for one in self.bucket.list(LINEAGE)}
         changed = [
             asset for asset, one in listed.items()
@@ -172,11 +197,11 @@ class _Refresh:
             self._records(asset).unlink(missing_ok=True)
             del self.note.records[asset]
         at_once(self._take_over, changed)
-        self._fetch_meanings()
-        fetch_answers(self.home, self.bucket)
-        if changed or gone:
-            self.note.write(self.home)
         return bool(changed or gone)
+
+    def _adapters_changed(self) -> bool:
+        before, self.note.adapters = self.note.adapters, self.bucket.folders(ADAPTERS)
+        return before != self.note.adapters
 
     def _records(self, asset: str) -> Path:
         return self.home.warehouse / "lineage" / f"{asset}.parquet"

@@ -86,6 +86,18 @@ class Bucket:
             for name, item in found
         ]
 
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below a prefix that ends with a slash."""
+        start = self.address.key(prefix)
+        with told(self.address):
+            pages = self.client.get_paginator("list_objects_v2")
+            found = [
+                item["Prefix"]
+                for page in pages.paginate(Bucket=self.address.bucket, Prefix=start, Delimiter="/")
+                for item in page.get("CommonPrefixes", ())
+            ]
+        return [key.removeprefix(start).rstrip("/") for key in found]
+
     def read(self, name: str) -> Content | None:
         """An object; None where there is none."""
         with told(self.address):

@@ -17,6 +17,7 @@ import pandas as pd
 
 from rlaif_dagster import atomic
 from rlaif_dagster.bucket.sharing import check_digest
+from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import folder_digest
 from rlaif_dagster.training import metrics
 from rlaif_dagster.training.trained import Check, Trained
@@ -52,10 +53,14 @@ class ModelStore:
         return self.root / key
 
     def here(self, key: str, digest: str) -> Path:
-        """The folder of a model, fetched where this machine lacks it. Raises UserError when it is not the one of that
-        digest."""
+        """The folder of a model, fetched where this machine lacks it. Raises UserError when nobody has it, or when what the
+        store has is not the one of that digest."""
         path = self.path(key)
-        if self.elsewhere and not path.exists() and self.elsewhere.fetch(key, path):
+        if self.elsewhere and not path.exists():
+            if not self.elsewhere.fetch(key, path):
+                raise UserError(
+                    f"{path}: the adapter is neither here nor whole in the store; run `rlaif up` to train it again"
+                )
             check_digest(path, digest)
         return path
 
