@@ -83,7 +83,8 @@ def _bind(home: Home, bucket: Bucket) -> None:
         return
     if any((home.warehouse / "lineage").glob("[!.]*.parquet")):
         raise UserError(
-            f"{home.root} holds results of its own, which {STORE}={bucket.address} would replace: name another RLAIF_HOME"
+            f"{home.root} holds results of its own, which {STORE}={bucket.address} would replace: name another RLAIF_HOME "
+            "(deploy/storage.md says how results get into a store)"
         )
     check_conditions(bucket)
     with copying(home):

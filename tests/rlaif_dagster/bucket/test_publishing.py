@@ -14,6 +14,7 @@ from pyarrow.dataset import dataset
 
 from rlaif_dagster.bucket import garbage as store_garbage
 from rlaif_dagster.bucket.answers import fetch_answers, share_answers
+from rlaif_dagster.bucket.folders import files_of
 from rlaif_dagster.bucket.local_copy import fetch_record, refresh
 from rlaif_dagster.bucket.objects import Bucket
 from rlaif_dagster.bucket.publishing import add_record
@@ -229,6 +230,22 @@ def test_a_version_that_gc_removed_and_that_comes_back_is_put_again(
     bucket.delete(one.name for one in bucket.list("history/dpo_model/brief@tiny/m-1/"))
     commit_model(a, 1, "run 3")  # the edit was undone
     assert shown(machine("b")) == (["m-1", "m-2", "m-1"], 1, 1.0)
+
+
+def test_results_of_a_home_can_be_put_into_a_store_by_any_tool(
+    machine: Callable[[str], Home], s3: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `aws s3 sync` does it: the layout is the same."""
+    home, store = machine("a"), str(bucket.address)
+    monkeypatch.delenv("RLAIF_STORE")
+    commit_model(home, 1)
+    for folder in ("warehouse", "models", "history"):
+        for file in files_of(home.root / folder):
+            key = bucket.address.key(f"{folder}/{file}")
+            s3.client().upload_file(str(home.root / folder / file), BUCKET, key)
+    monkeypatch.setenv("RLAIF_STORE", store)
+    assert shown(machine("b")) == (["m-1"], 1, 1.0)
+    assert find_adapter(machine("b"), "tiny", "brief", Arm.dpo, None)
 
 
 def test_a_version_that_is_recorded_and_gone_is_told(machine: Callable[[str], Home], bucket: Bucket) -> None:
