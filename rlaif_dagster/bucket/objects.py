@@ -158,8 +158,8 @@ class Bucket:
 @contextmanager
 def told(address: Address) -> Iterator[None]:
     """What boto3 raises, as the user's to fix and in one line; a condition that did not hold, as ChangedError."""
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
-    from s3transfer.exceptions import S3UploadFailedError
 
     try:
         yield
@@ -172,7 +172,7 @@ def told(address: Address) -> Iterator[None]:
         raise UserError(
             f"{STORE}={address}: no credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         ) from None
-    except (BotoCoreError, S3UploadFailedError) as error:
+    except (BotoCoreError, Boto3Error) as error:
         where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         raise UserError(
             f"{STORE}={address}: {error}; is the store at {where} (AWS_ENDPOINT_URL) there, and can it be reached from here?"

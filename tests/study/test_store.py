@@ -98,7 +98,7 @@ def test_a_fresh_machine_has_nothing_to_do_and_everything_to_show(
 
 
 def test_an_edit_is_made_by_a_machine_that_never_made_what_it_starts_from(
-    both: tuple[Machine, Machine], shared: Callable[[str], Machine], undisturbed: Checkout
+    both: tuple[Machine, Machine], shared: Callable[[str], Machine], undisturbed: Checkout, s3: Server
 ) -> None:
     """PPO starts from the SFT adapter and is paid by the reward model, which other machines trained."""
     late = shared("late")
@@ -112,7 +112,7 @@ def test_an_edit_is_made_by_a_machine_that_never_made_what_it_starts_from(
     finally:
         undisturbed.edit("recipes/ppo.yaml", "updates: 2", "updates: 1")
     both[1].up("--select", "ppo_model")  # it finds again what one of them trained before the edit
-    assert len(list((both[1].home / "models").glob("*"))) <= 4
+    assert len([key for key in s3.names("study/models/") if key.endswith("record.json")]) == 5  # each trained once
     assert both[0].planned() == []
 
 

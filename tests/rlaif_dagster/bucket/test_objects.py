@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rlaif_dagster.bucket.address import store_address
+from rlaif_dagster.bucket.address import Address, store_address
 from rlaif_dagster.bucket.folders import at_once
 from rlaif_dagster.bucket.local_copy import NOTE, refresh
 from rlaif_dagster.bucket.objects import LARGE, Bucket, ChangedError
@@ -40,6 +41,8 @@ def test_large_files_go_and_come_back_whole(bucket: Bucket, tmp_path: Path) -> N
     assert found.size == len(content)
     bucket.download(found, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == content
+    with pytest.raises(UserError, match="nowhere"):  # sent in parts, it fails in a way of its own
+        replace(bucket, address=Address("nowhere", "")).upload(tmp_path / "large", "large")
 
 
 def test_a_listing_has_every_page_and_a_removal_every_object(bucket: Bucket) -> None:
