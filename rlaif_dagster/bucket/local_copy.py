@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -173,15 +174,13 @@ class _Refresh:
         from rlaif_dagster.bucket.answers import fetch_answers
 
         changed: list[bool] = []
-        at_once(
-            lambda look: look(),
-            [
-                lambda: changed.append(self._records_changed()),
-                lambda: changed.append(self._adapters_changed()),
-                self._fetch_meanings,
-                partial(fetch_answers, self.home, self.bucket),
-            ],
-        )
+        looks: list[Callable[[], object]] = [
+            lambda: changed.append(self._records_changed()),
+            lambda: changed.append(self._adapters_changed()),
+            self._fetch_meanings,
+            partial(fetch_answers, self.home, self.bucket),
+        ]
+        at_once(lambda look: look(), looks)
         if any(changed):
             self._adapters_changed()  # once more: one that a new record names may have come after the first look
             self.note.write(self.home)

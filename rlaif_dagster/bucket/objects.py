@@ -68,6 +68,18 @@ class Bucket:
     address: Address
     client: Any
 
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below a prefix that ends with a slash."""
+        start = self.address.key(prefix)
+        with told(self.address):
+            pages = self.client.get_paginator("list_objects_v2")
+            found = [
+                item["Prefix"]
+                for page in pages.paginate(Bucket=self.address.bucket, Prefix=start, Delimiter="/")
+                for item in page.get("CommonPrefixes", ())
+            ]
+        return [key.removeprefix(start).rstrip("/") for key in found]
+
     def list(self, prefix: str) -> list[Object]:
         """Every object whose name begins so, in order of their names."""
         found: list[tuple[str, dict[str, Any]]] = []
@@ -85,18 +97,6 @@ class Bucket:
             Object(name, item["ETag"], item["Size"], (now - item["LastModified"]).total_seconds())
             for name, item in found
         ]
-
-    def folders(self, prefix: str) -> list[str]:
-        """Names of the folders right below a prefix that ends with a slash."""
-        start = self.address.key(prefix)
-        with told(self.address):
-            pages = self.client.get_paginator("list_objects_v2")
-            found = [
-                item["Prefix"]
-                for page in pages.paginate(Bucket=self.address.bucket, Prefix=start, Delimiter="/")
-                for item in page.get("CommonPrefixes", ())
-            ]
-        return [key.removeprefix(start).rstrip("/") for key in found]
 
     def read(self, name: str) -> Content | None:
         """An object; None where there is none."""
