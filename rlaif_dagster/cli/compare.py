@@ -108,10 +108,10 @@ def compare(
     A cell without an arm stands for each of its arms in turn. `@2026-11-23`, `@14:30` or `@2 hours ago` is the cell as it
     stood then, `@previous` as it stood before its latest results.
     """
-    from rlaif_dagster.home import current_home
+    from rlaif_dagster.bucket.local_copy import fresh_home
 
     chosen = select(model, constitution)
-    home = current_home()
+    home = fresh_home()
     pairs = sides(a, b, chosen)
     with tempfile.TemporaryDirectory(prefix="rlaif-compare-") as folder:
         places = dict.fromkeys(side.place for pair in pairs for side in pair)
@@ -130,6 +130,7 @@ def _home_at(home: Home, cell: Cell, at: str | None, folder: Path) -> Home:
     """The home whose tables are those of the time, as links in `folder`."""
     if at is None:
         return home
+    from rlaif_dagster.bucket.local_copy import fetch_record
     from rlaif_dagster.cli.moments import moment
     from rlaif_dagster.cli.study import graph
     from rlaif_dagster.history import records_at, snapshot
@@ -138,7 +139,7 @@ def _home_at(home: Home, cell: Cell, at: str | None, folder: Path) -> Home:
 
     history = read_history(Warehouse(home.warehouse))
     when = before_latest(history, cell) if at == PREVIOUS else moment(at)
-    return snapshot(home, graph(), records_at(history, when), folder)
+    return snapshot(home, graph(), records_at(history, when), folder, lambda record: fetch_record(home, record))
 
 
 def before_latest(history: History, cell: Cell) -> datetime:

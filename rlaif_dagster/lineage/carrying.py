@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from rlaif_dagster.bucket.local_copy import refresh
 from rlaif_dagster.judging.ledger import committed_usd
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.pools import PoolWatch, in_the_way, wait_for_slot
 from rlaif_dagster.lineage.remote import Order, execute, execute_on_ray, steps_on_ray
 from rlaif_dagster.lineage.runs import INPUTS_TAG, PROCESS_TAG, Failure, inputs_tag, observe_parents, process_name
 from rlaif_dagster.lineage.study import Study, planned
-from rlaif_dagster.locks import holder, making
+from rlaif_dagster.locks import held_elsewhere, holder, lock_name, making
 from rlaif_dagster.planning import Event, OnEvent, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
 from rlaif_dagster.resolver import Stale
@@ -40,7 +41,8 @@ class Carrying:
     failed: dict[tuple[str, Cell], tuple[Step, Failure]] = field(default_factory=dict)
 
     def waiting(self) -> list[Stale]:
-        """What is stale and has not failed, resolved anew."""
+        """What is stale and has not failed, resolved anew, by the store where there is one."""
+        refresh(self.study.home)
         stale = self.study.stale(self.models, self.constitutions, self.select)
         return [item for item in stale if (item.asset, item.cell) not in self.failed]
 
@@ -55,8 +57,7 @@ class Carrying:
                     break
                 spent = committed_usd(self.study.home) - spent_before
                 left = None if budget_usd is None else max(budget_usd - spent, 0.0)
-                free = [item for item in ready if holder(self.study.home, item.asset, partition_key(item.cell)) is None]
-                self._make((free or ready)[0], watch, left, len(waiting))
+                self._make(self._first(ready), watch, left, len(waiting))
         blocked = tuple(planned(item) for item in waiting)
         for step in blocked:
             self.on_event(Event("blocked", step))
@@ -65,6 +66,16 @@ class Carrying:
             tuple(self.made), tuple((step, failure.line) for step, failure in self.failed.values()), blocked,
             fixable=bool(failures) and all(failure.fixable for failure in failures),
         )  # fmt: skip
+
+    def _first(self, ready: list[Stale]) -> Stale:
+        """What nobody else is making, if there is such a step."""
+        home, elsewhere = self.study.home, held_elsewhere(self.study.home)
+        named = [(item, item.asset, partition_key(item.cell)) for item in ready]
+        free = [
+            item for item, asset, partition in named
+            if holder(home, asset, partition) is None and lock_name(asset, partition) not in elsewhere
+        ]  # fmt: skip
+        return (free or ready)[0]
 
     def _make(self, item: Stale, watch: PoolWatch, budget_usd: float | None, remaining: int) -> None:
         """Make a step, unless it turns out that somebody else did, or that its pool's slot was taken meanwhile: then it
@@ -85,6 +96,8 @@ class Carrying:
             self.on_event(Event("started", step, remaining=remaining))
             before = self.study.state().record(item.asset, item.cell)
             failure = self._execute(item, watch, budget_usd)
+            if steps_on_ray():
+                refresh(self.study.home)  # it was made in another home
             after = self.study.state().record(item.asset, item.cell)
         if watch.queued:
             return
