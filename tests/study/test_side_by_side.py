@@ -1,0 +1,165 @@
+"""`rlaif up` with several steps at a time: a judge behind an API is asked for one cell while another trains. The same tables,
+one step a pool, one purse, and nothing that outlives the command."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.checkout import Checkout
+from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, serving, shown, verdict
+from tests.study.conftest import make_study
+from tests.study.test_interruptions import records, up
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+EVERYTHING = ("--constitution", "all", "--select", "+ppo_model", "--select", "+dpo_model")
+ACCELERATOR = ("completions", "revisions", "sft_model", "reward_model", "dpo_model", "ppo_model")
+JUDGE = ("judgments", "judge_agreement")
+USD = 100 * 10e-6 + 20 * 100e-6  # of a request, by the server's usage and the judge's prices
+SPEC = """\
+kind: api
+model: openai/test
+api_base: {url}
+server: the test's
+concurrency: 4
+usd_per_million_input: 10
+usd_per_million_output: 100
+"""
+
+
+def slowly(request: dict[str, Any], number: int) -> Reply:
+    first, second = shown(request)
+    return replace(verdict("A" if (len(first), first) > (len(second), second) else "B"), delay=0.3)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ChatServer]:
+    with serving(slowly) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> Checkout:
+    """Two cells, made one step after another."""
+    study = make_study(tmp_path_factory.mktemp("one_by_one"))
+    (study.data / "judges" / "asked.yaml").write_text(SPEC.format(url=server.url))
+    recipe = "judge: asked\npairs: {min_margin: 0.0, held_out_share: 0.4, ties: keep}\n"
+    (study.data / "recipes" / "judging.yaml").write_text(recipe)
+    study.up("--parallel", "1", *EVERYTHING)
+    return study
+
+
+@pytest.fixture
+def fresh(one_by_one: Checkout, tmp_path: Path) -> Checkout:
+    """The same files with an empty home."""
+    return Checkout(one_by_one.data, tmp_path / "home")
+
+
+def spans(study: Checkout, assets: tuple[str, ...]) -> list[tuple[float, float]]:
+    """When each of these was made, from when to when."""
+    names = ", ".join(f"'{asset}'" for asset in assets)
+    sql = f"select epoch(started_at) as began, seconds from lineage where asset in ({names}) order by 1"
+    return [(row["began"], row["began"] + row["seconds"]) for row in study.rows(sql)]
+
+
+def apart(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes in which a command line has steps made."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "rlaif_dagster.cli.apart" in child.cmdline()]
+
+
+def wait(condition: Any, seconds: float = 120) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+    return found
+
+
+def test_judging_goes_on_beside_training_and_comes_to_the_same(
+    fresh: Checkout, one_by_one: Checkout, server: ChatServer
+) -> None:
+    before = len(server.requests)
+    told = fresh.up(*EVERYTHING)
+    asked = len(server.requests) - before
+    assert fresh.versions() == one_by_one.versions()
+    assert set(records(fresh).values()) == {1}
+    judged, computed = spans(fresh, JUDGE), spans(fresh, ACCELERATOR)
+    for pool in (judged, computed):  # one at a time in each
+        assert all(later[0] >= earlier[1] for earlier, later in pairwise(pool))
+    both = sum(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a in judged for b in computed)
+    assert both > 3.0  # seconds in which a judge was asked while the accelerator was in use
+    alone = [max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a in spans(one_by_one, JUDGE) for b in
+             spans(one_by_one, ACCELERATOR)]  # fmt: skip
+    assert sum(alone) == 0.0
+    [paid] = fresh.rows("select sum(cost_usd) as usd from lineage")
+    assert paid["usd"] == pytest.approx(asked * USD)  # each step has its own requests on its bill
+    assert told.count("✓") == len(records(fresh))
+
+
+def test_a_budget_holds_over_steps_side_by_side(fresh: Checkout, server: ChatServer) -> None:
+    before = len(server.requests)
+    done = fresh.rlaif("up", "--budget", "0.05", *EVERYTHING)
+    assert done.returncode == 2, done.stderr
+    assert "of the budget of $" in done.stderr
+    assert 0 < (len(server.requests) - before) * USD <= 0.05
+    made = {name.split()[0] for name in records(fresh)}
+    assert {"completions", "revisions"} <= made  # what asks nobody is made all the same
+    assert "preference_pairs" not in made
+
+
+def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(fresh: Checkout, one_by_one: Checkout) -> None:
+    process = up(fresh, *EVERYTHING)
+    wait(lambda: len(apart(process)) > 1)
+    time.sleep(6)
+    children = apart(process)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Interrupted. What is finished is kept" in told
+    assert not any(child.is_running() for child in children)
+    fresh.up(*EVERYTHING)
+    assert set(records(fresh).values()) == {1}
+    assert fresh.versions() == one_by_one.versions()
+
+
+def test_a_killed_step_fails_alone_and_a_killed_command_leaves_nobody_behind(
+    fresh: Checkout, one_by_one: Checkout
+) -> None:
+    process = up(fresh, *EVERYTHING)
+    assert process.stderr
+    for line in process.stderr:
+        if "judgments" in line and "…" in line:
+            break
+    judging = wait(lambda: [one for one in apart(process) if is_asking(one)])
+    judging[0].kill()
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 1, told
+    [line] = [line for line in told.splitlines() if line.startswith("failed")]
+    assert line.startswith("failed  judgments tiny/")
+    assert line.endswith(": its process ended with status -9 before the step did")
+    made = records(fresh)
+    assert len([name for name in made if name.startswith("dpo_model")]) == 1  # the other cell went on
+
+    process = up(fresh, *EVERYTHING)
+    children = wait(lambda: apart(process))
+    process.kill()
+    process.wait()
+    wait(lambda: not any(child.is_running() for child in children), 10)
+    fresh.up(*EVERYTHING)
+    assert set(records(fresh).values()) == {1}
+    assert fresh.versions() == one_by_one.versions()
+
+
+def is_asking(process: psutil.Process) -> bool:
+    """Has it a connection to the judge?"""
+    return bool([one for one in process.net_connections("tcp") if one.status == psutil.CONN_ESTABLISHED])
