@@ -21,8 +21,8 @@ from tests.study.conftest import make_study
 from tests.study.test_interruptions import records, up
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-EVERYTHING = ("--constitution", "all", "--select", "+ppo_model", "--select", "+dpo_model")
-ACCELERATOR = ("completions", "revisions", "sft_model", "reward_model", "dpo_model", "ppo_model")
+EVERYTHING = ("--constitution", "all", "--select", "+sft_model")
+ACCELERATOR = ("completions", "revisions", "sft_model")
 JUDGE = ("judgments", "judge_agreement")
 USD = 100 * 10e-6 + 20 * 100e-6  # of a request, by the server's usage and the judge's prices
 SPEC = """\
@@ -148,7 +148,7 @@ def test_a_killed_step_fails_alone_and_a_killed_command_leaves_nobody_behind(
     assert line.startswith("failed  judgments tiny/")
     assert line.endswith(": its process ended with status -9 before the step did")
     made = records(fresh)
-    assert len([name for name in made if name.startswith("dpo_model")]) == 1  # the other cell went on
+    assert len([name for name in made if name.startswith("sft_model")]) == 1  # the other cell went on
 
     process = up(fresh, *EVERYTHING)
     children = wait(lambda: apart(process))
