@@ -3,6 +3,7 @@ one step a pool, one purse, and nothing that outlives the command."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -22,6 +23,8 @@ from tests.study.test_interruptions import records, up
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EVERYTHING = ("--constitution", "all", "--select", "+sft_model")
+FEW = ("--constitution", "all", "--select", "+completions", "--select", "judge_agreement")  # four steps
+LABELS = 8  # by two principles in two orders, 32 requests a constitution
 ACCELERATOR = ("completions", "revisions", "sft_model")
 JUDGE = ("judgments", "judge_agreement")
 USD = 100 * 10e-6 + 20 * 100e-6  # of a request, by the server's usage and the judge's prices
@@ -30,7 +33,7 @@ kind: api
 model: openai/test
 api_base: {url}
 server: the test's
-concurrency: 4
+concurrency: 1
 usd_per_million_input: 10
 usd_per_million_output: 100
 """
@@ -38,7 +41,7 @@ usd_per_million_output: 100
 
 def slowly(request: dict[str, Any], number: int) -> Reply:
     first, second = shown(request)
-    return replace(verdict("A" if (len(first), first) > (len(second), second) else "B"), delay=0.3)
+    return replace(verdict("A" if (len(first), first) > (len(second), second) else "B"), delay=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +51,26 @@ def server() -> Iterator[ChatServer]:
 
 
 @pytest.fixture(scope="module")
-def one_by_one(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> Checkout:
-    """Two cells, made one step after another."""
-    study = make_study(tmp_path_factory.mktemp("one_by_one"))
-    (study.data / "judges" / "asked.yaml").write_text(SPEC.format(url=server.url))
-    recipe = "judge: asked\npairs: {min_margin: 0.0, held_out_share: 0.4, ties: keep}\n"
-    (study.data / "recipes" / "judging.yaml").write_text(recipe)
-    study.up("--parallel", "1", *EVERYTHING)
+def study(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> Checkout:
+    """Two cells under a judge that is asked."""
+    study = make_study(tmp_path_factory.mktemp("side_by_side"))
+    pairs = [
+        {"prompt": f"Hi {n}?", "answer_a": f"Yes, {n}.", "answer_b": "No no.", "preferred": "a"} for n in range(LABELS)
+    ]
+    files = {
+        "judges/asked.yaml": SPEC.format(url=server.url),
+        "recipes/judging.yaml": "judge: asked\npairs: {min_margin: 0.0, held_out_share: 0.4, ties: keep}\n",
+        "labels/pairs.jsonl": "".join(json.dumps(pair) + "\n" for pair in pairs),
+    }
+    for name, text in files.items():
+        (study.data / name).write_text(text, encoding="utf-8")
     return study
 
 
 @pytest.fixture
-def fresh(one_by_one: Checkout, tmp_path: Path) -> Checkout:
+def fresh(study: Checkout, tmp_path: Path) -> Checkout:
     """The same files with an empty home."""
-    return Checkout(one_by_one.data, tmp_path / "home")
+    return Checkout(study.data, tmp_path / "home")
 
 
 def spans(study: Checkout, assets: tuple[str, ...]) -> list[tuple[float, float]]:
@@ -86,8 +95,10 @@ def wait(condition: Any, seconds: float = 120) -> Any:
 
 
 def test_judging_goes_on_beside_training_and_comes_to_the_same(
-    fresh: Checkout, one_by_one: Checkout, server: ChatServer
+    study: Checkout, fresh: Checkout, tmp_path: Path, server: ChatServer
 ) -> None:
+    one_by_one = Checkout(study.data, tmp_path / "one_by_one")
+    one_by_one.up("--parallel", "1", *EVERYTHING)
     before = len(server.requests)
     told = fresh.up(*EVERYTHING)
     asked = len(server.requests) - before
@@ -108,56 +119,47 @@ def test_judging_goes_on_beside_training_and_comes_to_the_same(
 
 def test_a_budget_holds_over_steps_side_by_side(fresh: Checkout, server: ChatServer) -> None:
     before = len(server.requests)
-    done = fresh.rlaif("up", "--budget", "0.05", *EVERYTHING)
+    done = fresh.rlaif("up", "--budget", "0.05", *FEW)
     assert done.returncode == 2, done.stderr
     assert "of the budget of $" in done.stderr
-    assert 0 < (len(server.requests) - before) * USD <= 0.05
-    made = {name.split()[0] for name in records(fresh)}
-    assert {"completions", "revisions"} <= made  # what asks nobody is made all the same
-    assert "preference_pairs" not in made
+    assert 0.04 < (len(server.requests) - before) * USD <= 0.05
+    assert set(records(fresh)) == {"prompts", "completions tiny"}  # what asks nobody is made all the same
 
 
-def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(fresh: Checkout, one_by_one: Checkout) -> None:
-    process = up(fresh, *EVERYTHING)
-    wait(lambda: len(apart(process)) > 1)
-    time.sleep(6)
+def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(fresh: Checkout) -> None:
+    process = up(fresh, *FEW)
+    wait(lambda: any(is_asking(one) for one in apart(process)))
     children = apart(process)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert "Interrupted. What is finished is kept" in told
     assert not any(child.is_running() for child in children)
-    fresh.up(*EVERYTHING)
+    fresh.up(*FEW)
     assert set(records(fresh).values()) == {1}
-    assert fresh.versions() == one_by_one.versions()
 
 
-def test_a_killed_step_fails_alone_and_a_killed_command_leaves_nobody_behind(
-    fresh: Checkout, one_by_one: Checkout
-) -> None:
-    process = up(fresh, *EVERYTHING)
-    assert process.stderr
-    for line in process.stderr:
-        if "judgments" in line and "…" in line:
-            break
-    judging = wait(lambda: [one for one in apart(process) if is_asking(one)])
-    judging[0].kill()
+def test_a_killed_step_fails_alone_and_a_killed_command_leaves_nobody_behind(fresh: Checkout) -> None:
+    process = up(fresh, *FEW)
+    [asking] = wait(lambda: [one for one in apart(process) if is_asking(one)])
+    asking.kill()
     _, told = process.communicate(timeout=600)
     assert process.returncode == 1, told
     [line] = [line for line in told.splitlines() if line.startswith("failed")]
-    assert line.startswith("failed  judgments tiny/")
+    assert line.startswith("failed  judge_agreement ")
     assert line.endswith(": its process ended with status -9 before the step did")
     made = records(fresh)
-    assert len([name for name in made if name.startswith("sft_model")]) == 1  # the other cell went on
+    assert len([name for name in made if name.startswith("judge_agreement")]) == 1  # the other one went on
+    assert "completions tiny" in made
 
-    process = up(fresh, *EVERYTHING)
+    process = up(fresh, *FEW)
     children = wait(lambda: apart(process))
     process.kill()
-    process.wait()
+    process.communicate()
     wait(lambda: not any(child.is_running() for child in children), 10)
-    fresh.up(*EVERYTHING)
+    fresh.up(*FEW)
     assert set(records(fresh).values()) == {1}
-    assert fresh.versions() == one_by_one.versions()
+    assert fresh.planned(*FEW) == []
 
 
 def is_asking(process: psutil.Process) -> bool:
