@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -82,8 +83,11 @@ def spans(study: Checkout, assets: tuple[str, ...]) -> list[tuple[float, float]]
 
 def apart(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes in which a command line has steps made."""
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "rlaif_dagster.cli.apart" in child.cmdline()]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has ended, and nobody has taken that in yet
+            found += [child] if "rlaif_dagster.cli.apart" in child.cmdline() else []
+    return found
 
 
 def wait(condition: Any, seconds: float = 120) -> Any:
@@ -122,7 +126,7 @@ def test_a_budget_holds_over_steps_side_by_side(fresh: Checkout, server: ChatSer
     done = fresh.rlaif("up", "--budget", "0.05", *FEW)
     assert done.returncode == 2, done.stderr
     assert "of the budget of $" in done.stderr
-    assert 0.04 < (len(server.requests) - before) * USD <= 0.05
+    assert 0.02 < (len(server.requests) - before) * USD <= 0.05  # the next could have cost 0.028
     assert set(records(fresh)) == {"prompts", "completions tiny"}  # what asks nobody is made all the same
 
 
@@ -164,4 +168,6 @@ def test_a_killed_step_fails_alone_and_a_killed_command_leaves_nobody_behind(fre
 
 def is_asking(process: psutil.Process) -> bool:
     """Has it a connection to the judge?"""
-    return bool([one for one in process.net_connections("tcp") if one.status == psutil.CONN_ESTABLISHED])
+    with suppress(psutil.NoSuchProcess):
+        return any(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp"))
+    return False
