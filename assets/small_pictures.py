@@ -31,7 +31,7 @@ def curves_in_place(panel: Panel, curves: Sequence[Curve]) -> str:
     for points in POINTS:
         drawn = [_text(0, 11, f"{high:.3g}"), _text(0, HEIGHT - 2, f"{low:.3g}")]
         drawn += [
-            _stroke(_line(curve, last, low, high, points), COLORS[held_out])
+            _stroke(_line(curve, last, low, high, points), COLORS[held_out], 2)
             for held_out, curve in sorted(first.items())
         ]
         picture = _picture(panel.title, WIDTH, HEIGHT, drawn)
