@@ -1,4 +1,4 @@
-"""`rlaif up`: make what is stale, level by level, several steps at a time where that gains something, and say what came of
+"""`rlaif up`: make what is stale, level by level, several steps at a time where asked to, and say what came of
 it."""
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rlaif_dagster.planning import Outcome
-    from rlaif_dagster.spec.project import Project
 
 INTERRUPTED = 130
-AT_ONCE = 4  # steps, where some only wait: as many as Dagster's daemon runs
 APART = (sys.executable, "-m", "rlaif_dagster.cli.apart")
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -37,15 +35,15 @@ def up(
         typer.Option("--budget", min=0, metavar="USD", help="Stop judging before more than this is spent."),
     ] = None,
     parallel: Annotated[
-        int | None,
+        int,
         typer.Option(
             "--parallel",
             "-p",
             min=1,
             metavar="N",
-            help="Steps at a time, as the pools have slots. Default: 4 where the judge is asked over the network, else 1.",
+            help="Steps at a time, each in a process of its own, as the pools have slots.",
         ),
-    ] = None,
+    ] = 1,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Stay, and make again what each edit in data/ makes stale.")
     ] = False,
@@ -66,18 +64,15 @@ def up(
         raise typer.Exit(status)
 
 
-def _once(
-    chosen: Selection, select_: Sequence[str], budget: float | None, parallel: int | None, console: Console
-) -> int:
+def _once(chosen: Selection, select_: Sequence[str], budget: float | None, parallel: int, console: Console) -> int:
     """Make what is stale now; the exit status."""
     study = open_study(chosen)
-    at_once = parallel or steps_at_once(chosen.project)
     with Progress(console) as told:
-        if at_once > 1:
+        if parallel > 1:
             from rlaif_dagster.lineage.side_by_side import carry_out_side_by_side
 
             outcome = carry_out_side_by_side(
-                study, chosen.models, chosen.constitutions, select_, budget, told, APART, at_once
+                study, chosen.models, chosen.constitutions, select_, budget, told, APART, parallel
             )
         else:
             from rlaif_dagster.lineage.carrying import carry_out
@@ -89,15 +84,6 @@ def _once(
     if print_failures(outcome, console):
         return 2 if outcome.fixable else 1
     return 0
-
-
-def steps_at_once(project: Project) -> int:
-    """One after another where the judge computes on this machine: two that compute share it, and gain nothing. A judge that
-    is asked over the network waits, and another step can train meanwhile."""
-    from rlaif_dagster.spec.judge import LikelihoodJudge
-
-    judges = project.judges(project.recipe("judging").judge).values()
-    return 1 if any(isinstance(judge, LikelihoodJudge) for judge in judges) else AT_ONCE
 
 
 def _follow(data: Path, console: Console) -> None:

@@ -102,9 +102,9 @@ def test_judging_goes_on_beside_training_and_comes_to_the_same(
     study: Checkout, fresh: Checkout, tmp_path: Path, server: ChatServer
 ) -> None:
     one_by_one = Checkout(study.data, tmp_path / "one_by_one")
-    one_by_one.up("--parallel", "1", *EVERYTHING)
+    one_by_one.up(*EVERYTHING)
     before = len(server.requests)
-    told = fresh.up(*EVERYTHING)
+    told = fresh.up("--parallel", "4", *EVERYTHING)
     asked = len(server.requests) - before
     assert fresh.versions() == one_by_one.versions()
     assert set(records(fresh).values()) == {1}
@@ -123,7 +123,7 @@ def test_judging_goes_on_beside_training_and_comes_to_the_same(
 
 def test_a_budget_holds_over_steps_side_by_side(fresh: Checkout, server: ChatServer) -> None:
     before = len(server.requests)
-    done = fresh.rlaif("up", "--budget", "0.05", *FEW)
+    done = fresh.rlaif("up", "--parallel", "4", "--budget", "0.05", *FEW)
     assert done.returncode == 2, done.stderr
     assert "of the budget of $" in done.stderr
     assert 0.02 < (len(server.requests) - before) * USD <= 0.05  # the next could have cost 0.028
@@ -131,7 +131,7 @@ def test_a_budget_holds_over_steps_side_by_side(fresh: Checkout, server: ChatSer
 
 
 def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(fresh: Checkout) -> None:
-    process = up(fresh, *FEW)
+    process = up(fresh, "--parallel", "4", *FEW)
     wait(lambda: any(is_asking(one) for one in apart(process)))
     children = apart(process)
     process.send_signal(signal.SIGINT)
@@ -139,12 +139,12 @@ def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(fresh: Checkout) ->
     assert process.returncode == 130, told
     assert "Interrupted. What is finished is kept" in told
     assert not any(child.is_running() for child in children)
-    fresh.up(*FEW)
+    fresh.up("--parallel", "4", *FEW)
     assert set(records(fresh).values()) == {1}
 
 
 def test_a_killed_step_fails_alone_and_a_killed_command_leaves_nobody_behind(fresh: Checkout) -> None:
-    process = up(fresh, *FEW)
+    process = up(fresh, "--parallel", "4", *FEW)
     [asking] = wait(lambda: [one for one in apart(process) if is_asking(one)])
     asking.kill()
     _, told = process.communicate(timeout=600)
@@ -156,12 +156,12 @@ def test_a_killed_step_fails_alone_and_a_killed_command_leaves_nobody_behind(fre
     assert len([name for name in made if name.startswith("judge_agreement")]) == 1  # the other one went on
     assert "completions tiny" in made
 
-    process = up(fresh, *FEW)
+    process = up(fresh, "--parallel", "4", *FEW)
     children = wait(lambda: apart(process))
     process.kill()
     process.communicate()
     wait(lambda: not any(child.is_running() for child in children), 10)
-    fresh.up(*FEW)
+    fresh.up("--parallel", "4", *FEW)
     assert set(records(fresh).values()) == {1}
     assert fresh.planned(*FEW) == []
 
