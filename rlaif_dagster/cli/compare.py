@@ -19,19 +19,15 @@ from rlaif_dagster.cli.screen import results
 from rlaif_dagster.errors import UserError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import pandas as pd
     from rich.table import Table
 
     from rlaif_dagster.home import Home
-    from rlaif_dagster.records import History
     from rlaif_dagster.report.estimate import Estimate
     from rlaif_dagster.report.evidence import Scores, WinRate
     from rlaif_dagster.warehouse.store import Cell
 
-Place = tuple["Cell", str | None]  # a cell, and the time as it was written
-PREVIOUS = "previous"
+Place = tuple["Cell", str | None]  # a cell, and the time or version as it was written
 ANSWER = 160  # characters of an answer that is shown
 
 
@@ -96,7 +92,10 @@ class Measured:
 
 def compare(
     a: Annotated[
-        str, typer.Argument(metavar="A", help="An arm (`dpo`), or a cell: `model/constitution[/arm]`; either `@TIME`.")
+        str,
+        typer.Argument(
+            metavar="A", help="An arm (`dpo`), or a cell: `model/constitution[/arm]`; either `@TIME` or `@VERSION`."
+        ),
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with, named in the same way.")],
     model: ModelsOption = None,
@@ -106,7 +105,8 @@ def compare(
     """Two arms, cells, or versions of one cell side by side: adherence, benchmarks, the judge's preference, with intervals.
 
     A cell without an arm stands for each of its arms in turn. `@2026-11-23`, `@14:30` or `@2 hours ago` is the cell as it
-    stood then, `@previous` as it stood before its latest results.
+    stood then, `@previous` as it stood before its latest results, and `@4f1c09` as it stood on that version of one of its
+    assets, which `rlaif lineage` and `rlaif status` name.
     """
     from rlaif_dagster.bucket.local_copy import fresh_home
 
@@ -131,26 +131,15 @@ def _home_at(home: Home, cell: Cell, at: str | None, folder: Path) -> Home:
     if at is None:
         return home
     from rlaif_dagster.bucket.local_copy import fetch_record
-    from rlaif_dagster.cli.moments import moment
+    from rlaif_dagster.cli.standing import stood_at
     from rlaif_dagster.cli.study import graph
     from rlaif_dagster.history import records_at, snapshot
     from rlaif_dagster.records import read_history
     from rlaif_dagster.warehouse.store import Warehouse
 
     history = read_history(Warehouse(home.warehouse))
-    when = before_latest(history, cell) if at == PREVIOUS else moment(at)
-    return snapshot(home, graph(), records_at(history, when), folder, lambda record: fetch_record(home, record))
-
-
-def before_latest(history: History, cell: Cell) -> datetime:
-    """When the cell's last report but one was written; UserError where there was only one."""
-    from rlaif_dagster.records import partition_key
-
-    reports = history.get(("report", partition_key(cell)), ())
-    earlier = [record for record in reports if record.data_version != reports[-1].data_version]
-    if not earlier:
-        raise UserError(f"{cell.model}/{cell.constitution}@{PREVIOUS}: its results were made only once; name a time")
-    return earlier[-1].ended_at
+    records = records_at(history, stood_at(history, cell, at))
+    return snapshot(home, graph(), records, folder, lambda record: fetch_record(home, record))
 
 
 def changed_answers(before: Home, after: Home, one: Side, other: Side) -> pd.DataFrame:

@@ -122,8 +122,10 @@ def test_a_cell_before_its_last_edit_beside_itself(rlaif: Command, data: object,
     adherence = "adherence/model=tiny/constitution=structured/all.parquet"
     responses = "responses/model=tiny/constitution=structured/dpo.parquet"
 
-    def stood(hours_ago: int, version: str) -> None:
-        for asset, files in (("adherence", [adherence]), ("dpo_responses", [responses]), ("report", [])):
+    def stood(hours_ago: int, ending: str) -> None:
+        written = (("adherence", [adherence]), ("dpo_responses", [responses]), ("report", []))
+        for number, (asset, files) in enumerate(written):
+            version = f"{number}{ending}"
             keep(warehouse, asset, CELL, version, files)
             at = now - timedelta(hours=hours_ago)
             append_record(warehouse, Record(asset, partition_key(CELL), version, "1", (), "run", at, 1.0, 0.0))
@@ -141,12 +143,12 @@ def test_a_cell_before_its_last_edit_beside_itself(rlaif: Command, data: object,
     warehouse.write("responses", answers, CELL, "dpo")
     before = warehouse.read("adherence", CELL).drop(columns=["model", "constitution"])
     warehouse.write("adherence", before.assign(adherent=False), CELL)
-    stood(3, "one")
+    stood(3, "d0e01")
     warehouse.write("responses", answers.assign(text=["old 0", "new 1", "new 2", "old 3"]), CELL, "dpo")
     warehouse.write("adherence", before.assign(adherent=True), CELL)
-    stood(1, "two")
+    stood(1, "d0e02")
 
-    for then in ("previous", "2 hours ago"):
+    for then in ("previous", "2 hours ago", "1d0e01"):  # the last is the version of DPO's answers
         text = rlaif("compare", f"dpo@{then}", "dpo", "--examples", "1").stdout
         assert lines(text)["greedy adherence"][2] == "−100 points"
         assert "dpo: 2 greedy answers differ." in text
