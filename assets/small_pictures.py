@@ -41,16 +41,21 @@ def curves_in_place(panel: Panel, curves: Sequence[Curve]) -> str:
 
 
 def levels_in_place(benchmarks: pd.DataFrame) -> str:
-    """A dot and its interval a task and metric, from 0 to 1, over all seeds' means; as many rows as fit."""
-    rows = benchmarks.groupby(["task", "metric"], as_index=False, sort=True)[["value", "ci_low", "ci_high"]].mean()
+    """A dot and, where there is one, its interval a task and metric, from 0 to 1, over all seeds' means; as many rows as
+    fit. What lies beyond is drawn at the edge."""
+    columns = ["value", "ci_low", "ci_high"]
+    rows = benchmarks.groupby(["task", "metric"], as_index=False, sort=True)[columns].mean().dropna(subset=["value"])
+    rows[columns] = rows[columns].clip(0.0, 1.0)
     scale = WIDTH - LABEL - 4
     for shown in range(len(rows), 0, -1):
         intervals = dots = ""
         names = []
         for place, row in enumerate(rows.head(shown).to_dict("records")):
             middle = place * ROW + ROW // 2
-            start, end, dot = (LABEL + round(row[name] * scale) for name in ("ci_low", "ci_high", "value"))
-            intervals += f"M{start},{middle}h{max(end - start, 1)}"
+            known = {name: LABEL + round(row[name] * scale) for name in columns if not pd.isna(row[name])}
+            dot = known["value"]
+            if len(known) == len(columns):
+                intervals += f"M{known['ci_low']},{middle}h{max(known['ci_high'] - known['ci_low'], 1)}"
             dots += f"M{dot},{middle}h0"
             names.append(_text(0, middle + 4, f"{row['task']} {row['metric']}"))
         frame = f"M{LABEL},0v{shown * ROW}m{scale},0v-{shown * ROW}"

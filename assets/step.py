@@ -243,6 +243,7 @@ class Step:
             }
         )
         seconds, cost_usd = time.time() - self.started, spent_usd(self.home) - self.spent_before
+        pictures = plots(frames)  # before the record: what is recorded has ended well
         if all(check.passed for check in checks):
             record = Record(
                 self.asset, partition_key(self.cell), data_version, self.code_version, self.upstream,
@@ -253,7 +254,7 @@ class Step:
                 self.memo.became(self.asset, key, data_version)
         shown: dict[str, Any] = {f"rows of {name}": len(frame) for name, frame in frames.items()}
         shown |= {f"preview of {name}": dg.MetadataValue.md(preview(frame)) for name, frame in frames.items()}
-        shown |= self._table_metadata(frames) | plots(frames)
+        shown |= self._table_metadata(frames) | pictures
         shown |= {"seconds": round(seconds, 1), "cost_usd": cost_usd}
         shown |= account(self.home, self.asked_before, self.unsure_before) | (metadata or {})
         return dg.MaterializeResult(

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 Z95 = 1.959963984540054
+ROUNDING = 1e-15  # variances of means below it are those of numbers that were meant to be alike
 Z80 = (
     0.8416212335729143  # one-sided: with 80% power a difference is found that lies Z95 + Z80 standard errors from zero
 )
@@ -187,6 +188,7 @@ def over_seeds(a: np.ndarray, b: np.ndarray | None = None) -> Crossed:
     if b is not None and all(np.isin(np.abs(side), (0.0, 1.0)).all() for side in sides):
         farthest, (center, of_items) = 1.0, _with_two_more(items)
     of_seeds, freedom = _of_seeds([side for side in sides if len(side) > 1])
+    of_items, of_seeds = (0.0 if part < ROUNDING else part for part in (of_items, of_seeds))
     variance = of_items + of_seeds
     square = t_quantile(len(items) - 1) ** 2 * of_items + t_quantile(freedom) ** 2 * of_seeds
     half, reach = math.sqrt(square), math.sqrt(square / variance) if variance else Z95

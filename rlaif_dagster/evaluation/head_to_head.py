@@ -10,8 +10,8 @@ the difficulty of the instruction:
 with `sd` the standard deviation of the length differences (in characters), fitted by logistic regression, ties counting
 half; the number reported is sigmoid(theta).
 
-Training seeds are a level of their own. Arms meet seed by seed, each such meeting has a row, and one row pools them: its
-intervals are about the methods, and hold what another training would have changed (`statistics.share_over_seeds`).
+Training seeds are a level of their own. Arms meet seed by seed; one row pools these meetings, and where there are several
+each has a row beside it. The pooled intervals are about the methods, and hold what another training would have changed (`statistics.share_over_seeds`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def head_to_head(
     responses: pd.DataFrame, prompts: pd.DataFrame, constitution: Constitution, recipe: Judging, judge: Judge
 ) -> pd.DataFrame:
     """The table `head_to_head`: every two arms on the greedy answers to the eval prompts, the later arm (dpo against
-    base) first; a row that pools all their seeds (seed_a and seed_b are null), then one for each two seeds that met.
+    base) first; a row that pools all their seeds (seed_a and seed_b are null), then, where an arm has several, one for each
+    two seeds that met.
 
     Arms with several seeds meet seed by seed, a single one (base) meeting each; an answer counts as a win when its
     probability exceeds the tie margin, identical answers tie unasked, and meetings whose verdicts all failed count for
@@ -97,7 +98,8 @@ def head_to_head(
             for one, (duel, judged) in zip(own, islice(found, len(own)), strict=True)
         ]
         rows.append([a, b, None, None, *_row(fought, constitution)])
-        for seeds in dict.fromkeys(one[:2] for one in own):
+        several = list(dict.fromkeys(one[:2] for one in own))
+        for seeds in several if len(several) > 1 else ():
             rows.append([a, b, *seeds, *_row([one for one in fought if one.meeting[:2] == seeds], constitution)])
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.astype(dict.fromkeys(RATES, "float64") | dict.fromkeys(("seed_a", "seed_b"), "Int64"))

@@ -97,26 +97,29 @@ def book(connection: sqlite3.Connection, entry: Entry, process: str | None = Non
     )  # fmt: skip
 
 
-_MINE = "(process = ?1 OR substr(process, 1, length(?1) + 1) = ?1 || '/')"  # this payer's, its parts' included
-
-
 def spent_usd(home: Home) -> float:
     """US dollars that this process paid for answers."""
-    sql = f"SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE {_MINE}"
+    sql = "SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE process = ?"
     ((total,),) = _query(home, sql, payer()) or [(0.0,)]
     return float(total)
 
 
 def unsure_usd(home: Home) -> float:
     """US dollars that requests of this process may have cost beyond what was paid for answers, at most."""
-    sql = f"SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE {_MINE}"
+    sql = "SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE process = ?"
     ((total,),) = _query(home, sql, payer()) or [(0.0,)]
     return float(total)
 
 
 def committed_usd(home: Home) -> float:
-    """What a budget is held against: all that this process paid or may have been billed for."""
-    return spent_usd(home) + unsure_usd(home)
+    """What a budget is held against: all that this process paid or may have been billed for, and its parts (`PAYER/0` and
+    on), which are steps of one command in processes of their own."""
+    sql = (
+        "SELECT coalesce(sum(cost_usd + unsure_usd), 0) FROM ledger "
+        "WHERE process = ?1 OR substr(process, 1, length(?1) + 1) = ?1 || '/'"
+    )
+    ((total,),) = _query(home, sql, payer()) or [(0.0,)]
+    return float(total)
 
 
 def total_usd(home: Home) -> float:
@@ -127,7 +130,7 @@ def total_usd(home: Home) -> float:
 
 def outcomes(home: Home) -> dict[str, int]:
     """This process's requests by outcome."""
-    sql = f"SELECT outcome, sum(requests) FROM ledger WHERE {_MINE} GROUP BY outcome ORDER BY outcome"
+    sql = "SELECT outcome, sum(requests) FROM ledger WHERE process = ? GROUP BY outcome ORDER BY outcome"
     return {str(outcome): int(requests) for outcome, requests in _query(home, sql, payer())}
 
 

@@ -149,7 +149,7 @@ _TABLES = (
     )),
     Table("head_to_head", "wins of arm against arm on the eval prompts, by the judge: all seeds of two arms, then seed against seed", GRID, (
         Column("arm_a", _V, "first arm"), Column("arm_b", _V, "second arm"),
-        Column("seed_a", "INTEGER", "seed of the first arm's training; null in the one row of two arms that pools all their seeds"),
+        Column("seed_a", "INTEGER", "seed of the first arm's training; null in the row of two arms that pools all their seeds, the only one where each has one"),
         Column("seed_b", "INTEGER", "seed of the second arm's training, 0 for base; null in the row that pools all"),
         Column("wins_a", "INTEGER", "meetings that a wins"), Column("wins_b", "INTEGER", "meetings that b wins"),
         Column("ties", "INTEGER", "neither"), Column("win_rate", "DOUBLE", "of a, a tie counting half"),

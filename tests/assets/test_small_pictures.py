@@ -68,6 +68,14 @@ def test_a_level_is_a_dot_in_its_interval_beside_its_name() -> None:
     assert texts == ["mmlu_mini acc"]
 
 
+def test_what_has_no_interval_is_a_dot_and_what_has_no_value_is_left_out() -> None:
+    single = rows("one_item", "no_item", "beyond").assign(ci_low=None, ci_high=None, value=[0.5, None, 40.0])
+    (_, intervals, dots), texts = drawn(levels_in_place(single.astype({"ci_low": float, "ci_high": float})))
+    assert texts == ["beyond acc", "one_item acc"]
+    assert intervals == ""
+    assert dots.startswith(f"M{WIDTH - 4},7h0")
+
+
 def test_names_are_text_and_many_rows_are_cut() -> None:
     _, texts = drawn(levels_in_place(rows("a<b>&'\"", "100% (x)")))
     assert texts == ["100% (x) acc", "a<b>&'\" acc"]

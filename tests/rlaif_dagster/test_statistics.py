@@ -203,6 +203,10 @@ def test_a_share_over_seeds_by_hand() -> None:
     alike = share_over_seeds(np.ones((3, 64)))
     assert (alike.low, alike.high) == wilson(64, 64)  # three trainings are no three times as many items
     assert alike.seed_share == 0
+    nearly = share_over_seeds(np.full((3, 20), 0.9))  # whose mean is not 0.9 to the last bit
+    assert (nearly.low, nearly.high) == pytest.approx(wilson(18, 20))
+    turns = np.array([[(item + seed) % 3 > 0 for item in range(60)] for seed in range(3)], dtype=float)
+    assert share_over_seeds(turns).low == pytest.approx(wilson(40, 60)[0])  # each item right in two of three trainings
     with pytest.raises(ValueError, match="between 0 and 1"):
         share_over_seeds(a - 1)
 
