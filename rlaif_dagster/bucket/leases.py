@@ -42,6 +42,7 @@ class Lease:
     etag: str = ""
     lost: str | None = None  # who took it over
     ended: threading.Event = field(default_factory=threading.Event)
+    renewing: threading.Lock = field(default_factory=threading.Lock)  # the beat's thread and `check_held` both renew it
 
     def take(self, on_wait: Callable[[dict[str, Any]], None]) -> bool:
         """Take it, waiting for its holder; whether there was a wait."""
@@ -78,21 +79,25 @@ class Lease:
         """Put it again and again until it is given back or lost. While the store cannot be reached it goes on trying."""
         while not self.ended.wait(min(SECONDS_BETWEEN_BEATS, self.to_live / 4)):
             try:
-                self._renew()
+                self.renew()
             except UserError as error:
                 log.warning("%s: %s", self.name, error)
             if self.lost is not None:
                 return
 
-    def _renew(self) -> None:
-        try:
-            self.etag = self._put(self.etag)
-        except ChangedError:
-            seen = self.bucket.read(self.name)
-            if seen is None or not self._is_ours(seen):
-                self.lost = _name(seen)
-            else:
-                self.etag = seen.etag
+    def renew(self) -> None:
+        """Put it once more, or find that it is lost."""
+        with self.renewing:
+            if self.lost is not None:
+                return
+            try:
+                self.etag = self._put(self.etag)
+            except ChangedError:
+                seen = self.bucket.read(self.name)
+                if seen is None or not self._is_ours(seen):
+                    self.lost = _name(seen)
+                else:
+                    self.etag = seen.etag
 
     def give_back(self) -> None:
         try:
@@ -135,8 +140,11 @@ def leased(
 
 
 def check_held(name: str) -> None:
-    """Raises UserError when this process held a lease and lost it: what it made must not be written over another's."""
+    """Raises UserError when this process held a lease and lost it: what it made must not be written over another's. It asks
+    the store, for a machine that slept has not heard yet."""
     lease = _held.get(name)
+    if lease is not None:
+        lease.renew()
     if lease is not None and lease.lost is not None:
         raise UserError(
             f"{name}: this process did not reach the store for {lease.to_live:.0f} s, and {lease.lost} took over; what it "

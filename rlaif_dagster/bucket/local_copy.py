@@ -101,7 +101,8 @@ def check_conditions(bucket: Bucket) -> None:
         kept = _refuses(bucket, name, new=True) and _refuses(
             bucket, name, replaces='"00000000000000000000000000000000"'
         )
-        bucket.put(name, b"2", replaces=etag)
+        if kept:
+            bucket.put(name, b"2", replaces=etag)
     finally:
         bucket.delete([name])
     if not kept:

@@ -24,14 +24,13 @@ ATTEMPTS = 4  # at one request, with growing pauses between them
 SECONDS_TO_CONNECT = 5
 DELETED_AT_ONCE = 1000  # S3's own limit
 
-CHANGED = {
-    "PreconditionFailed",
-    "412",
-    "ConditionalRequestConflict",
-    "409",
+CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+GONE = {
     "NoSuchKey",
-}  # the last: what to replace is gone
-NO_BUCKET = {"NoSuchBucket", "404", "NotFound"}
+    "404",
+    "NotFound",
+}  # what was to be replaced or fetched; a bucket that is not there has a code of its own
+NO_BUCKET = {"NoSuchBucket"}
 DENIED = {
     "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
     "InvalidClientTokenId", "AuthorizationHeaderMalformed",
@@ -140,8 +139,11 @@ class Bucket:
 
     def copy(self, source: str, target: str) -> None:
         """A copy inside the store."""
-        with told(self.address):
-            self.client.copy_object(**self._at(target), CopySource=self._at(source))
+        try:
+            with told(self.address):
+                self.client.copy_object(**self._at(target), CopySource=self._at(source))
+        except ChangedError:
+            raise UserError(f"{self.address}/{source}: removed while it was copied; run `rlaif up` again") from None
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove objects; what is gone already is passed over."""
@@ -165,7 +167,7 @@ def told(address: Address) -> Iterator[None]:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        if code in CHANGED:
+        if code in CHANGED | GONE:
             raise ChangedError(code) from None
         raise UserError(_refusal(address, code, error)) from None
     except (NoCredentialsError, PartialCredentialsError) as error:

@@ -1,7 +1,8 @@
 """Putting a step's result into the store: its files first, its record last, as the point at which it is there.
 
 1. the files of the version go to `history/ASSET/PARTITION/VERSION/`, and adapters to `models/`: nobody reads them yet;
-2. they are copied, inside the store, to their places in `warehouse/`, for whoever reads the bucket with a tool of their own;
+2. they are copied, inside the store, to their places in `warehouse/`, for whoever reads the bucket with a tool of their own, and
+   what a report has beside its page follows (plots, `report.md`);
 3. the record is added to the asset's records by a conditional PUT, tried again when another machine added one meanwhile.
 
 A machine that dies before 3 has recorded nothing: every command goes on with the version that the records name, and the
@@ -43,9 +44,9 @@ def publish(home: Home, bucket: Bucket, record: Record) -> None:
     if not _is_there(home, bucket, record, at, files):  # else it stays as it is
         upload(bucket, files, kept, at)
     _upload_meanings(home, bucket, record)
-    _upload_beside(home, bucket, record)
     check_held(lock_name(record.asset, record.partition))
     at_once(lambda file: bucket.copy(f"{at}/{file}", f"warehouse/{file}"), files)
+    _upload_beside(home, bucket, record)
     add_record(bucket, record)
     refresh(home)
 

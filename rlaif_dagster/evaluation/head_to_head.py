@@ -11,7 +11,8 @@ with `sd` the standard deviation of the length differences (in characters), fitt
 half; the number reported is sigmoid(theta).
 
 Training seeds are a level of their own. Arms meet seed by seed; one row pools these meetings, and where there are several
-each has a row beside it. The pooled intervals are about the methods, and hold what another training would have changed (`statistics.share_over_seeds`).
+each has a row beside it. The pooled intervals are about the methods, and hold what another training would have changed
+(`statistics.share_over_seeds`).
 """
 
 from __future__ import annotations
