@@ -54,7 +54,12 @@ class Memo:
         same. Tables that are not `final`, such as
         verdicts of which some could not be had, are returned and not kept: the next run asks again."""
         folder = self.root / asset / key
-        if not anew and (folder.exists() or (self.elsewhere and self.elsewhere.fetch(f"{asset}/{key}", folder))):
+        known = folder.exists()
+        if not anew and (known or (self.elsewhere and self.elsewhere.fetch(f"{asset}/{key}", folder))):
+            if known and self.elsewhere:
+                self.elsewhere.put(
+                    f"{asset}/{key}", folder
+                )  # unless it is there: the run that computed it may have failed to
             names = json.loads((folder / TABLES_FILE).read_text())
             return {
                 name: to_pandas(pq.read_table(folder / f"{name}.parquet", partitioning=None)) for name in names
