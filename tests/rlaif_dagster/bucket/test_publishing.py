@@ -76,9 +76,9 @@ def test_other_tools_read_the_bucket_in_the_layout_of_a_home(
     "moment",
     [
         pytest.param("models/key-2/adapter_model", marks=pytest.mark.slow),
-        "models/key-2/record.json",
+        pytest.param("models/key-2/record.json", marks=pytest.mark.slow),
         pytest.param("history/dpo_model/.*/models/", marks=pytest.mark.slow),
-        "history/dpo_model/.*/training_metrics/",
+        pytest.param("history/dpo_model/.*/training_metrics/", marks=pytest.mark.slow),
         pytest.param("warehouse/(models|training_metrics)/", marks=pytest.mark.slow),
         "warehouse/lineage/dpo_model",
     ],
