@@ -124,8 +124,8 @@ def _read(path: Path) -> Note:
 
 
 def name_of(home: Home) -> str:
-    """What tells this copy of its store from others."""
-    return _read(home.root / NOTE).home
+    """What tells this copy of its store from others: its own name, which a copy of the folder has too, and where it is."""
+    return f"{_read(home.root / NOTE).home} {home.root}"
 
 
 def stored_adapters(home: Home) -> frozenset[str]:

@@ -59,6 +59,7 @@ def test_what_a_sibling_of_the_same_home_fetched_is_news_to_this_process(machine
         assert not changed
 
 
+@pytest.mark.slow
 def test_another_partition_is_free(machine: Callable[[str], Home]) -> None:
     with holding(machine("a").root, 60) as process:
         started = time.monotonic()
