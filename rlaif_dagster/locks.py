@@ -100,21 +100,31 @@ def held_elsewhere(home: Home) -> set[str]:
 
 
 def holder(home: Home, asset: str, partition: str | None) -> Holder | None:
-    """Who holds the right to make a partition; None where nobody left word."""
-    return _read(_path(home, asset, partition).with_suffix(".json"))
+    """Who holds the right to make a partition; None where nobody left word, or the process that did was killed."""
+    path = _path(home, asset, partition)
+    left = _read(path.with_suffix(".json"))
+    return left if left is not None and _is_held(path) else None
 
 
 def holders(home: Home) -> list[Holder]:
     """Everyone who makes something under this home right now."""
-    found = []
-    for path in sorted(_folder(home).glob("making-*.lock")):
-        lock = FileLock(path, is_singleton=True, thread_local=False)
-        try:
-            with lock.acquire(timeout=0):
-                continue
-        except Timeout:
-            found.append(_read(path.with_suffix(".json")) or Holder(socket.gethostname(), 0, path.stem, time.time()))
-    return found
+    return [
+        _read(path.with_suffix(".json")) or Holder(socket.gethostname(), 0, path.stem, time.time())
+        for path in sorted(_folder(home).glob("making-*.lock"))
+        if _is_held(path)
+    ]
+
+
+def _is_held(path: Path) -> bool:
+    """Does this process or another have the lock? The operating system knows; a line beside it outlives a kill."""
+    lock = FileLock(path, is_singleton=True, thread_local=False)
+    if lock.is_locked:
+        return True
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _folder(home: Home) -> Path:

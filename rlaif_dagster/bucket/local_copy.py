@@ -125,8 +125,8 @@ def _read(path: Path) -> Note:
 
 
 def name_of(home: Home) -> str:
-    """What tells this copy of its store from others."""
-    return _read(home.root / NOTE).home
+    """What tells this copy of its store from others: its own name, which a copy of the folder has too, and where it is."""
+    return f"{_read(home.root / NOTE).home} {home.root}"
 
 
 def stored_adapters(home: Home) -> frozenset[str]:
@@ -135,13 +135,21 @@ def stored_adapters(home: Home) -> frozenset[str]:
     return frozenset(_read(note).adapters) if note.exists() else frozenset()
 
 
+_seen: dict[Path, dict[str, str]] = {}  # the ETags of the records, as this process saw them last
+
+
 def refresh(home: Home) -> bool:
-    """Bring the copy up to date; whether anything had changed. Does nothing where results are local."""
+    """Bring the copy up to date; whether anything has changed since this process looked last, which another process of the
+    same home may have fetched meanwhile. Does nothing where results are local."""
     bucket = store_of(home)
     if bucket is None:
         return False
     with copying(home):
-        return _Refresh(home, bucket, _read(home.root / NOTE)).run()
+        note = _read(home.root / NOTE)
+        before = _seen.get(home.root, dict(note.records))
+        changed = _Refresh(home, bucket, note).run()
+        _seen[home.root] = dict(note.records)
+    return changed or before != note.records
 
 
 def fresh_home() -> Home:

@@ -54,6 +54,7 @@ def test_a_killed_process_holds_nothing(home: Home) -> None:
     process = hold(home.root, 60)
     process.kill()
     process.wait()
+    assert holder(home, "dpo_model", "brief|tiny") is None
     started = time.monotonic()
     with making(home, "dpo_model", "brief|tiny", "rlaif up") as waited:
         assert not waited

@@ -40,18 +40,23 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The files that all machines have."""
+    return make_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study: Checkout) -> Checkout:
     """The study, made in one go on one machine without a store."""
-    study = make_study(tmp_path_factory.mktemp("undisturbed"))
     study.up()
     return study
 
 
 @pytest.fixture(scope="module")
-def shared(s3: Server, undisturbed: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Machine]:
+def shared(s3: Server, study: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Machine]:
     """Machines with the same files and the same store, by name."""
     folder = tmp_path_factory.mktemp("machines")
-    return lambda name: Machine(undisturbed.data, folder / name, s3.environment())
+    return lambda name: Machine(study.data, folder / name, s3.environment())
 
 
 @pytest.fixture(scope="module")
@@ -65,24 +70,35 @@ def both(shared: Callable[[str], Machine]) -> tuple[Machine, Machine]:
     return machines
 
 
-def test_two_machines_share_the_work_and_both_have_the_tables_of_one(
-    both: tuple[Machine, Machine], undisturbed: Checkout
+def test_two_machines_share_the_work_and_a_third_has_nothing_to_do(
+    both: tuple[Machine, Machine], shared: Callable[[str], Machine]
 ) -> None:
     first, second = both
     assert set(records(first).values()) == {1}
+    third = shared("third")
+    done = third.rlaif("up")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to do: everything is fresh." in done.stdout
+    same_files(second, first)
+    same_files(third, first)
+
+
+@pytest.mark.slow
+def test_both_have_the_tables_of_one_machine_without_a_store(
+    both: tuple[Machine, Machine], undisturbed: Checkout
+) -> None:
+    first, second = both
     same_tables(first, undisturbed)
     same_files(first, undisturbed)
     assert second.planned() == []
     same_files(second, undisturbed)
 
 
-def test_a_fresh_machine_has_nothing_to_do_and_everything_to_show(
+@pytest.mark.slow
+def test_a_fresh_machine_has_everything_to_show(
     both: tuple[Machine, Machine], shared: Callable[[str], Machine], undisturbed: Checkout, tmp_path: Path
 ) -> None:
     fresh = shared("fresh")
-    done = fresh.rlaif("up")
-    assert done.returncode == 0, done.stderr
-    assert "Nothing to do: everything is fresh." in done.stdout
     report = Path(fresh.rlaif("report").stdout.strip())
     assert report.is_relative_to(fresh.home)
     assert {path.name for path in report.parent.iterdir()} == {"report.html", "report.md", "plots"}
@@ -97,12 +113,13 @@ def test_a_fresh_machine_has_nothing_to_do_and_everything_to_show(
         assert (weights[key] == value).all()
 
 
+@pytest.mark.slow
 def test_an_edit_is_made_by_a_machine_that_never_made_what_it_starts_from(
-    both: tuple[Machine, Machine], shared: Callable[[str], Machine], undisturbed: Checkout, s3: Server
+    both: tuple[Machine, Machine], shared: Callable[[str], Machine], study: Checkout, s3: Server
 ) -> None:
     """PPO starts from the SFT adapter and is paid by the reward model, which other machines trained."""
     late = shared("late")
-    undisturbed.edit("recipes/ppo.yaml", "updates: 1", "updates: 2")
+    study.edit("recipes/ppo.yaml", "updates: 1", "updates: 2")
     try:
         (step,) = late.planned("--select", "ppo_model")
         assert step["reasons"] == ["recipe_ppo tiny changed: updates"]
@@ -110,7 +127,7 @@ def test_an_edit_is_made_by_a_machine_that_never_made_what_it_starts_from(
         assert len(list((late.home / "models").glob("*"))) == 3  # the two that it fetched, and its own
         assert both[0].planned("--select", "ppo_model") == []
     finally:
-        undisturbed.edit("recipes/ppo.yaml", "updates: 2", "updates: 1")
+        study.edit("recipes/ppo.yaml", "updates: 2", "updates: 1")
     both[1].up("--select", "ppo_model")  # it finds again what one of them trained before the edit
     assert len([key for key in s3.names("study/models/") if key.endswith("record.json")]) == 5  # each trained once
     assert both[0].planned() == []

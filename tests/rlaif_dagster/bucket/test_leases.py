@@ -12,10 +12,12 @@ import pytest
 
 from rlaif_dagster.bucket import leases
 from rlaif_dagster.bucket.leases import check_held, held, leased
+from rlaif_dagster.bucket.local_copy import refresh
 from rlaif_dagster.bucket.objects import Bucket
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import CHECKOUT, Home
 from rlaif_dagster.locks import held_elsewhere, lock_name, making
+from tests.rlaif_dagster.bucket.machine import commit_model
 
 NAME = lock_name("dpo_model", "brief|tiny")
 
@@ -43,6 +45,21 @@ def test_another_machine_waits_and_is_told_who_holds_it(machine: Callable[[str],
     assert held_elsewhere(home) == set()
 
 
+def test_what_a_sibling_of_the_same_home_fetched_is_news_to_this_process(machine: Callable[[str], Home]) -> None:
+    """Steps side by side share a home: a plan that is older than what one of them fetched has to be looked at again."""
+    home = machine("a")
+    refresh(home)
+    commit_model(machine("b"), 1)
+    with holding(home.root, 0) as sibling:
+        assert sibling.wait(5) == 0
+    assert (home.warehouse / "lineage" / "dpo_model.parquet").exists()
+    with making(home, "dpo_model", "brief|tiny", "rlaif up") as changed:
+        assert changed
+    with making(home, "dpo_model", "brief|tiny", "rlaif up") as changed:
+        assert not changed
+
+
+@pytest.mark.slow
 def test_another_partition_is_free(machine: Callable[[str], Home]) -> None:
     with holding(machine("a").root, 60) as process:
         started = time.monotonic()
