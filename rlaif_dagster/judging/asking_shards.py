@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.asking import Failure, Label, ask_all, ask_within, exhausted
 from rlaif_dagster.judging.cache import Answer, AnswerCache, cache_path, open_cache
-from rlaif_dagster.judging.ledger import PROCESS, act_for, spent_usd, unsure_usd
+from rlaif_dagster.judging.ledger import act_for, payer, spent_usd, unsure_usd
 from rlaif_dagster.judging.provider import connect
 from rlaif_dagster.judging.template import Message
 from rlaif_dagster.shards import shards, spread
@@ -93,7 +93,7 @@ def _in_shards(
     budget = None if budget_usd is None else budget_usd / len(pieces)
     found: dict[str, Answer | Failure] = {}
     with tqdm(total=len(keys), desc=progress, unit="verdict", disable=None if progress else True) as bar:
-        work = partial(_in_shard, judge, share, home, backoff, budget, PROCESS)
+        work = partial(_in_shard, judge, share, home, backoff, budget, payer())
         for _, answers in spread(work, pieces, computes=False):
             found |= answers
             bar.update(len(answers))

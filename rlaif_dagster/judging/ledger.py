@@ -70,9 +70,15 @@ _acting_for: str | None = None
 
 
 def act_for(process: str) -> None:
-    """Book what this process spends from now on as another's: a shard spends the money of the step that it works for."""
+    """Book what this process spends from now on as another's, and count what that one has spent as its own: a shard, or a
+    process of a training, spends the money of the step that it works for."""
     global _acting_for
     _acting_for = process
+
+
+def payer() -> str:
+    """Whose money this process spends: its own, unless it acts for another."""
+    return _acting_for or PROCESS
 
 
 def book(connection: sqlite3.Connection, entry: Entry, process: str | None = None) -> None:
@@ -85,7 +91,7 @@ def book(connection: sqlite3.Connection, entry: Entry, process: str | None = Non
         "characters = characters + excluded.characters, seconds = seconds + excluded.seconds, "
         "unsure_usd = unsure_usd + excluded.unsure_usd",
         (
-            process or _acting_for or PROCESS, entry.endpoint, entry.outcome, entry.requests, entry.cost_usd, entry.tokens_in,
+            process or payer(), entry.endpoint, entry.outcome, entry.requests, entry.cost_usd, entry.tokens_in,
             entry.tokens_out, entry.characters, entry.seconds, entry.unsure_usd,
         ),
     )  # fmt: skip
@@ -93,14 +99,14 @@ def book(connection: sqlite3.Connection, entry: Entry, process: str | None = Non
 
 def spent_usd(home: Home) -> float:
     """US dollars that this process paid for answers."""
-    ((total,),) = _query(home, "SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE process = ?", PROCESS) or [(0.0,)]
+    ((total,),) = _query(home, "SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE process = ?", payer()) or [(0.0,)]
     return float(total)
 
 
 def unsure_usd(home: Home) -> float:
     """US dollars that requests of this process may have cost beyond what was paid for answers, at most."""
     sql = "SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE process = ?"
-    ((total,),) = _query(home, sql, PROCESS) or [(0.0,)]
+    ((total,),) = _query(home, sql, payer()) or [(0.0,)]
     return float(total)
 
 
@@ -118,7 +124,7 @@ def total_usd(home: Home) -> float:
 def outcomes(home: Home) -> dict[str, int]:
     """This process's requests by outcome."""
     sql = "SELECT outcome, sum(requests) FROM ledger WHERE process = ? GROUP BY outcome ORDER BY outcome"
-    return {str(outcome): int(requests) for outcome, requests in _query(home, sql, PROCESS)}
+    return {str(outcome): int(requests) for outcome, requests in _query(home, sql, payer())}
 
 
 def outcomes_since(home: Home, before: Mapping[str, int]) -> dict[str, int]:

@@ -17,7 +17,7 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from rlaif_dagster.home import current_home, data_folder
-from rlaif_dagster.judging.ledger import PROCESS, act_for
+from rlaif_dagster.judging.ledger import act_for, payer
 from rlaif_dagster.lineage.runs import (
     INTERRUPTED_TAG,
     UNFINISHED,
@@ -84,7 +84,7 @@ def execute_on_ray(order: Order, tags: Mapping[str, str], load: Callable[[], dg.
     asked = json.loads(tags.get(RAY_CONFIG, "{}")).get("num_gpus", 0.0)
     # a process a step: what a step had loaded is gone with it
     task: Any = ray.remote(num_cpus=1, num_gpus=asked, max_retries=RESTARTS, max_calls=1)(_on_the_cluster)
-    reference = task.remote(environment, PROCESS, order, load)
+    reference = task.remote(environment, payer(), order, load)
     try:
         ended: Ended = result_of(reference)
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
