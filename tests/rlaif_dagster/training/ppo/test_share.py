@@ -219,17 +219,18 @@ def begin(call: Call, until: Path) -> multiprocessing.process.BaseProcess:
     return process
 
 
+@pytest.mark.timeout(900)
 def test_processes_that_are_killed_end_together_and_go_on_to_the_same_adapter(
     given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = recipe(**{**KINDS["asked"], "updates": 30, "learning_rate": 1e-3})
+    made = recipe(**{**KINDS["asked"], "updates": 16, "learning_rate": 1e-3})
     whole = in_processes(2, given.call("judged", made, tmp_path / "whole"), monkeypatch)
     cut = given.call("judged", made, tmp_path / "cut")
     saved = tmp_path / "cut" / "work" / checkpoint.FILE
     for killed in ("a worker", "the starter"):
         process = begin(cut, saved)
         below = workers(int(process.pid or 0))
-        working = [one for one in below if "rlaif_dagster.training.process" in one.cmdline()[1:3]]
+        working = [one for one in below if "rlaif_dagster.training.process" in one.cmdline()[1:4]]
         assert len(working) == 2
         (working[1] if killed == "a worker" else psutil.Process(process.pid)).kill()
         process.join(60)
