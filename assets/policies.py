@@ -121,8 +121,8 @@ def ppo_model(
         from rlaif_dagster.training.ppo.loop import train_ppo
 
         judged = recipe.reward.judge > 0
-        return train_ppo(
-            language_model.load(step.model, step.model_spec), path_of(reward), questions, recipe,
+        return language_model.train(
+            train_ppo, step.model, step.model_spec, path_of(reward), questions, recipe,
             seed=run.seed, work=run.work, target=run.target, start_adapter=path_of(start),
             judge=DirectJudge(judge.build(step.project), step.constitution, judge.recipe(step.project, step.committed_before))
             if judged

@@ -39,9 +39,15 @@ class LanguageModelResource(dg.ConfigurableResource):
         return train(Call(function, model, spec, self.warehouse.home, given, named))
 
     def answering(self, model: str, spec: ModelSpec, recipe: Generation) -> Answerer:
-        """What samples the candidates: the base model in memory, or the server that the recipe names."""
+        """What samples the candidates: the base model in memory, vLLM, or the server that the recipe names."""
         if recipe.backend == "transformers":
             return self._sharded(model, spec) if shards() else self.load(model, spec)
+        from rlaif_dagster.spec.recipes import OwnVllm
+
+        if isinstance(recipe.backend, OwnVllm):
+            from rlaif_dagster.language.vllm import VllmModel
+
+            return VllmModel(model, spec, recipe.backend.vllm, self.warehouse.home)
         from rlaif_dagster.language.endpoint import EndpointModel
 
         return EndpointModel(model, spec, recipe.backend)

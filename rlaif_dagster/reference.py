@@ -84,7 +84,8 @@ VARIABLES = {
     "RLAIF_SHARDS": "over how many processes on a Ray cluster a step spreads sampling, judging and benchmarks; by default its own "
     "process does all",
     "RLAIF_NUM_GPUS": "GPUs that a shard, and a step that computes, asks Ray for; by default none",
-    "RLAIF_PROCESSES": "in how many processes of one machine, a GPU each, SFT, reward model and DPO train; by default one",
+    "RLAIF_PROCESSES": "in how many processes of one machine, a GPU each, SFT, reward model, DPO and PPO train; by default one",
+    "RLAIF_VLLM": "vLLM's program, such as `~/vllm/bin/vllm`, for `backend: vllm`; by default `vllm` on PATH",
     "RAY_ADDRESS": "the Ray cluster, such as `head:6379`; by default the one that runs on this machine, else one is started",
     "RLAIF_ACCELERATOR_RESOURCES": "JSON of what such a pod asks for where it trains, samples or evaluates",
     "RLAIF_BENCHMARK_DATA": "folder of real benchmark data for `make bench`",

@@ -32,5 +32,9 @@ class Chunks:
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
         value = compute()
-        atomic.write_text(path, json.dumps(value, ensure_ascii=False))
+        self.put(key, value)
         return value
+
+    def put(self, key: str, value: Any) -> None:
+        """Store a chunk, which must survive a round trip through JSON."""
+        atomic.write_text(self.folder / f"{key}.json", json.dumps(value, ensure_ascii=False))

@@ -69,6 +69,7 @@ def examine(chosen: Selection, home: Home) -> Iterable[Finding]:
         spec = chosen.project.model(name)
         yield base_model(name, spec, home)
         yield from memory(name, chosen, home)
+        yield from vllm(name, chosen)
     yield disk(chosen, home)
     yield from store(home)
     yield from keys(chosen)
@@ -150,6 +151,18 @@ def memory(name: str, chosen: Selection, home: Home) -> Iterable[Finding]:
         f"{text}. {largest.step}: {parts}. Lower batch_size or max_length, set gradient_checkpointing, or take a smaller "
         "model or a machine with more",
     )  # fmt: skip
+
+
+def vllm(name: str, chosen: Selection) -> Iterable[Finding]:
+    """Whether the program that a recipe samples with is here; nothing for other recipes."""
+    from rlaif_dagster.language.vllm import program
+    from rlaif_dagster.spec.recipes import OwnVllm
+
+    try:
+        if isinstance(chosen.project.recipe("generation", name).backend, OwnVllm):
+            yield Finding("vllm", "ok", program(name))
+    except UserError as error:  # a file that cannot be read is told under files, too
+        yield Finding("vllm", "warn", str(error))
 
 
 def estimate_parameters(name: str, spec: ModelSpec, home: Home) -> float | None:

@@ -71,7 +71,8 @@ _acting_for: str | None = None
 
 
 def act_for(payer: str) -> None:
-    """Book what this process spends from now on as another's: a shard spends the money of the step that it works for."""
+    """Book what this process spends from now on as another's, and count what that one has spent as its own: a shard, or a
+    process of a training, spends the money of the step that it works for."""
     global _acting_for
     _acting_for = payer
 

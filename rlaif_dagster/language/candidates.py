@@ -17,6 +17,7 @@ from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.language.base_model import Answerer, LanguageModel, Message
 from rlaif_dagster.language.endpoint import EndpointModel
 from rlaif_dagster.language.sampling import Sampled, sample
+from rlaif_dagster.language.vllm import VllmModel
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Generation, Sampling
 from rlaif_dagster.work import Chunks
@@ -59,7 +60,7 @@ def _sample(
     lm: Answerer, chats: Sequence[list[Message]], sampling: Sampling, *, chunks: Chunks | None, progress: str
 ) -> list[list[Sampled]]:
     """By the model in memory, or by the server that stands for it."""
-    if isinstance(lm, EndpointModel):
+    if isinstance(lm, EndpointModel | VllmModel):
         return lm.sample(chats, sampling, chunks=chunks, progress=progress)
     assert isinstance(lm, LanguageModel)
     return sample(lm, chats, sampling, chunks=chunks, progress=progress)

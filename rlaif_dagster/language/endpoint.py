@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from openai import (
     APIConnectionError,
     APIStatusError,
     AuthenticationError,
+    DefaultHttpxClient,
     NotFoundError,
     OpenAI,
     PermissionDeniedError,
@@ -36,6 +38,7 @@ from rlaif_dagster.spec.recipes import Endpoint, Sampling
 from rlaif_dagster.work import Chunks
 
 NO_KEY = "none"  # what a server without keys is sent; never a key that the client would find in the environment
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SEED_BITS = 31  # what servers take
 
 
@@ -92,8 +95,10 @@ class EndpointModel(Answerer):
                 "set: set it in the environment"
             )
         key = os.environ[name] if name else NO_KEY
+        here = urlsplit(self.endpoint.api_base).hostname in LOOPBACK  # where a proxy of the environment does not lead
         return OpenAI(
-            base_url=self.endpoint.api_base, api_key=key, timeout=self.endpoint.timeout, max_retries=self.endpoint.retries
+            base_url=self.endpoint.api_base, api_key=key, timeout=self.endpoint.timeout, max_retries=self.endpoint.retries,
+            http_client=DefaultHttpxClient(trust_env=False) if here else None,
         )  # fmt: skip
 
     def _kept(

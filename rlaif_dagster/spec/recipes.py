@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
 
@@ -43,16 +43,50 @@ class Endpoint(Spec):
     )
 
 
+class Vllm(Spec):
+    """How vLLM is run and asked. Only what does not change its answers can be set here."""
+
+    tensor_parallel_size: Annotated[int, NOT_MEANING] = Field(
+        default=1, gt=0, description="GPUs that hold the model together"
+    )
+    gpu_memory_utilization: Annotated[float | None, NOT_MEANING] = Field(
+        default=None, gt=0, le=1, description="share of a GPU's memory that it takes; vLLM's own default when absent"
+    )
+    max_model_len: Annotated[int | None, NOT_MEANING] = Field(
+        default=None,
+        gt=0,
+        description="tokens of a prompt and its answer that there must be room for; the model's own when absent",
+    )
+    concurrency: Annotated[int, NOT_MEANING] = Field(default=64, gt=0, description="requests in flight")
+    timeout: Annotated[float, NOT_MEANING] = Field(default=600, gt=0, description="seconds a request")
+    retries: Annotated[int, NOT_MEANING] = Field(default=2, ge=0, description="on 5xx, timeouts and lost connections")
+    start_timeout: Annotated[float, NOT_MEANING] = Field(
+        default=1800, gt=0, description="seconds until it must have loaded the model"
+    )
+
+
+class OwnVllm(Spec):
+    """vLLM on this machine: each step that samples starts it and ends it. `RLAIF_VLLM` names its program."""
+
+    vllm: Vllm = Field(description="`{}` for its defaults")
+
+
 class Generation(Spec):
     """data/recipes/generation.yaml: candidates for the preferences."""
 
-    backend: Literal["transformers"] | Endpoint = Field(
-        default="transformers", description="what samples: this process, or a server (fields below)"
+    backend: Literal["transformers"] | OwnVllm | Endpoint = Field(
+        default="transformers",
+        description="what samples: this process, vLLM (`vllm` alone, or with the fields below), or a server",
     )
 
     completions: Sampling = Sampling()
     revisions: Sampling = Sampling(samples=2, temperature=0.8)
     exemplars: int = Field(default=3, ge=0, description="of the constitution, shown in context when revising")
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _by_name(cls, backend: Any) -> Any:
+        return {"vllm": {}} if backend == "vllm" else backend
 
     def meaning(self) -> dict[str, Any]:
         """Without the backend where it is transformers: what a recipe meant before there was a choice."""
@@ -63,7 +97,7 @@ class Generation(Spec):
 
     def served_by(self) -> list[dict[str, Any]]:
         """What a server adds to the identity of what it samples; nothing for transformers."""
-        return [self.backend.meaning()] if isinstance(self.backend, Endpoint) else []
+        return [] if self.backend == "transformers" else [self.backend.meaning()]
 
 
 class PairBuilding(Spec):

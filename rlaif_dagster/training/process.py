@@ -10,17 +10,23 @@ from pathlib import Path
 import torch
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.judging.ledger import act_for
+from rlaif_dagster.lifeline import end_with_parent
 from rlaif_dagster.training.processes import CALL, OUTCOME, Followed, rank
 from rlaif_dagster.training.trained import Trained
 
 
 def main(folder: Path) -> None:
-    """Train; the first process leaves what came of it in the folder."""
+    """Train; the first process leaves what came of it in the folder. Standard input is a lifeline, and what a judge is paid is
+    paid by who started the training."""
+    end_with_parent()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     outcome: Trained | UserError
     try:
-        outcome = pickle.loads((folder / CALL).read_bytes())()
+        payer, call = pickle.loads((folder / CALL).read_bytes())
+        act_for(payer)
+        outcome = call()
     except Followed:
         return
     except UserError as error:  # the same one in every process: it is about the recipe or the data

@@ -1,9 +1,10 @@
 """One training in several processes, a GPU each: `RLAIF_PROCESSES=4`.
 
 torch's elastic launcher, which `accelerate launch` calls too, starts the same training function in every process of this
-machine; accelerate, below TRL's trainers, finds the others and averages the gradients. The recipe's batch is divided among
-them, so the optimizer makes the same steps as one process makes: the same result up to the rounding of sums. (LoRA dropout
-draws other noise in each process.) Only the first process writes, measures and answers.
+machine. Accelerate, below TRL's trainers, finds the others and averages the gradients; PPO's own loop shares its rows out
+(`training.ppo.share`). The recipe's batch is divided among them, so the optimizer makes the same steps as one process makes: the
+same result up to the rounding of sums. (LoRA dropout draws other noise in each process.) Only the first process writes, measures
+and answers. They end with the process that started them, also where that is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import torch
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
+from rlaif_dagster.judging.ledger import payer
 from rlaif_dagster.language.base_model import load
+from rlaif_dagster.lifeline import lifeline
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.training.trained import Trained
 
@@ -69,11 +72,11 @@ def train(call: Call) -> Trained:
         )
     with tempfile.TemporaryDirectory(prefix="rlaif-training-") as name:
         folder = Path(name)
-        (folder / CALL).write_bytes(pickle.dumps(call))
+        (folder / CALL).write_bytes(pickle.dumps((payer(), call)))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
-        done = subprocess.run(
-            [*command, "-m", "rlaif_dagster.training.process", name], stderr=subprocess.PIPE, text=True, check=False
-        )
+        command += ["-m", "rlaif_dagster.training.process", name]
+        with lifeline() as living:
+            done = subprocess.run(command, stdin=living, stderr=subprocess.PIPE, text=True, check=False)
         if not (folder / OUTCOME).exists():
             told = [line for line in done.stderr.splitlines() if "Error" in line] or ["no error was told"]
             raise RuntimeError(f"training in {number} processes ended with status {done.returncode}: {told[0].strip()}")

@@ -12,6 +12,7 @@ from rlaif_dagster.training.ppo.backbone import Backbone
 from rlaif_dagster.training.ppo.judged import DirectJudge, JudgeSource, reference_answers
 from rlaif_dagster.training.ppo.prompts import Prompts
 from rlaif_dagster.training.ppo.separate import SeparateModels
+from rlaif_dagster.training.ppo.share import Share
 from rlaif_dagster.training.ppo.sources import RewardModelSource, RewardSource, WeightedSum
 from rlaif_dagster.training.reward_model import reward_parts
 
@@ -34,6 +35,7 @@ def make_source(
     recipe: Ppo,
     prompts: Prompts,
     work: Path,
+    share: Share,
 ) -> RewardSource:
     """What the recipe pays for. `prompts` are all that will be answered; a judge compares with the start policy's answers to
     them, which are kept under `work`. Raises ValueError when what the recipe asks for is not given."""
@@ -41,12 +43,12 @@ def make_source(
     if recipe.reward.model:
         if head is None:
             raise ValueError("the recipe pays by the reward model, and none is given")
-        parts["model"] = (recipe.reward.model, RewardModelSource(backbone, head, recipe.rollout_batch))
+        parts["model"] = (recipe.reward.model, RewardModelSource(backbone, head, recipe.rollout_batch, share))
     if recipe.reward.judge:
         if judge is None:
             raise ValueError("the recipe pays by the judge, and none is given")
         answers = reference_answers(
-            backbone, prompts, batch=recipe.rollout_batch, max_new_tokens=recipe.max_new_tokens, work=work
+            backbone, prompts, batch=recipe.rollout_batch, max_new_tokens=recipe.max_new_tokens, work=work, share=share
         )
-        parts["judge"] = (recipe.reward.judge, JudgeSource(backbone, judge, answers))
+        parts["judge"] = (recipe.reward.judge, JudgeSource(backbone, judge, answers, share))
     return WeightedSum(parts) if len(parts) > 1 else next(iter(parts.values()))[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 
@@ -17,6 +18,7 @@ from rlaif_dagster.training.ppo.backbone import Backbone, acting_as
 from rlaif_dagster.training.ppo.logprobs import divergence, token_logprobs
 from rlaif_dagster.training.ppo.prompts import Prompts
 from rlaif_dagster.training.ppo.rollout import Rollout, roll_out, score_tokens
+from rlaif_dagster.training.ppo.share import Share
 from rlaif_dagster.training.ppo.sources import RewardSource
 
 
@@ -48,30 +50,31 @@ def repetition(tokens: Sequence[int], run: int = 3) -> float:
 
 
 @torch.no_grad()
-def evaluate(backbone: Backbone, source: RewardSource, prompts: Prompts, recipe: Ppo) -> Evaluation:
-    """Answer all held-out prompts greedily, in batches as large as a rollout's, and measure."""
+def evaluate(backbone: Backbone, source: RewardSource, prompts: Prompts, recipe: Ppo, share: Share) -> Evaluation:
+    """Answer all held-out prompts greedily, in batches as large as a rollout's, and measure; `source` sees whole batches."""
     sums = dict.fromkeys(("reward", "kl", "entropy", "repetition", "eos_rate", "response_length"), 0.0)
     texts: set[str] = set()
     for start in range(0, len(prompts.texts), recipe.rollout_batch):
         part = slice(start, start + recipe.rollout_batch)
-        rollout = roll_out(
+        own = roll_out(
             backbone,
-            prompts.texts[part],
-            prompts.ids[part],
+            share.of(prompts.texts[part]),
+            share.of(prompts.ids[part]),
             max_new_tokens=recipe.max_new_tokens,
             temperature=recipe.temperature,
             draws=None,
         )
-        found = _sums(backbone, source, rollout, recipe)
+        rollout = own.joined(share)
+        scores = torch.as_tensor(source.score(rollout.prompts, rollout.texts, rollout.answer_ids), dtype=torch.float32)
+        found = share.sums(partial(_sums, backbone, own, recipe)) | {"reward": float(scores.sum())}
         sums = {name: sums[name] + found[name] for name in sums}
         texts |= set(rollout.texts)
     count = len(prompts.texts)
     return Evaluation(distinct=len(texts) / count, **{name: value / count for name, value in sums.items()})
 
 
-def _sums(backbone: Backbone, source: RewardSource, rollout: Rollout, recipe: Ppo) -> dict[str, float]:
-    """Sums over a batch's answers."""
-    scores = torch.as_tensor(source.score(rollout.prompts, rollout.texts, rollout.answer_ids), dtype=torch.float32)
+def _sums(backbone: Backbone, rollout: Rollout, recipe: Ppo) -> dict[str, float]:
+    """Sums over a batch's answers, without their scores."""
     with acting_as(backbone, "reference"):
         _, reference = score_tokens(backbone, rollout, temperature=recipe.temperature, micro_batch=recipe.rollout_batch)
     policy, tokens = rollout.hidden[rollout.mask], rollout.tokens[rollout.mask]
@@ -79,7 +82,6 @@ def _sums(backbone: Backbone, source: RewardSource, rollout: Rollout, recipe: Pp
     entropy = torch.zeros_like(rollout.logprobs)
     entropy[rollout.mask] = token_logprobs(policy, *layer, tokens, recipe.temperature)[1]
     return {
-        "reward": float(scores.sum()),
         "kl": float(divergence(policy, reference, *layer, recipe.temperature).sum()),
         "entropy": sum(float(masked_mean(row, mask)) for row, mask in zip(entropy, rollout.mask, strict=True)),
         "repetition": sum(map(repetition, rollout.answer_ids)),

@@ -9,7 +9,8 @@ same prompt, and its score is by how much it beats that:
 averaged over orders and weighted over principles exactly as preference pairs are. Zero means "as good as where training
 started", which takes what differs from prompt to prompt out of the score.
 
-Verdicts come through the judge's own cache, so a resumed training pays for nothing twice. A likelihood judge that reads with
+Verdicts come through the judge's own cache, so a resumed training pays for nothing twice; of several processes the first alone
+asks. A likelihood judge that reads with
 the very model that is trained reads on PPO's own backbone, its adapters off: no second copy of the weights.
 """
 
@@ -19,6 +20,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +39,7 @@ from rlaif_dagster.spec.recipes import Judging
 from rlaif_dagster.training.ppo.backbone import Backbone, acting_as
 from rlaif_dagster.training.ppo.prompts import Prompts
 from rlaif_dagster.training.ppo.rollout import roll_out
+from rlaif_dagster.training.ppo.share import ALONE, Share
 from rlaif_dagster.work import Chunks
 
 
@@ -52,9 +55,11 @@ class DirectJudge:
 class JudgeSource:
     """Scores answers by how much the judge prefers them to the start policy's."""
 
-    def __init__(self, backbone: Backbone, direct: DirectJudge, references: Mapping[str, str]) -> None:
+    def __init__(
+        self, backbone: Backbone, direct: DirectJudge, references: Mapping[str, str], share: Share = ALONE
+    ) -> None:
         """`references` holds the fixed answer to every prompt that will come."""
-        self.backbone, self.direct, self.references = backbone, direct, references
+        self.backbone, self.direct, self.references, self.share = backbone, direct, references, share
         self.committed_before = committed_for(direct.judge)
         self.told: dict[str, float] = {}
 
@@ -67,7 +72,7 @@ class JudgeSource:
         found: Mapping[str, float] = {}
         failed = 0.0
         if asked:
-            verdicts = self._judge(list(asked.values()))
+            verdicts = self.share.in_first(lambda: self._judge(list(asked.values())))
             failed = float(verdicts["verdict"].isin(FAILED).mean())
             self._require_verdicts(failed)
             found = advantages_of_a(verdicts, self.direct.constitution)
@@ -131,7 +136,7 @@ def _difference(raw: str) -> float | None:
 
 
 def reference_answers(
-    backbone: Backbone, prompts: Prompts, *, batch: int, max_new_tokens: int, work: Path
+    backbone: Backbone, prompts: Prompts, *, batch: int, max_new_tokens: int, work: Path, share: Share = ALONE
 ) -> dict[str, str]:
     """What the start policy says greedily to each prompt, by the prompt's text; finished batches are kept under `work`."""
     chunks = Chunks(work / "reference_answers")
@@ -139,10 +144,14 @@ def reference_answers(
     for start in range(0, len(prompts.texts), batch):
         texts, ids = prompts.texts[start : start + batch], prompts.ids[start : start + batch]
 
-        def answer(texts: list[str] = texts, ids: list[list[int]] = ids) -> list[str]:
+        key = content_hash("reference answers", ids, max_new_tokens)
+        found = share.in_first(partial(chunks.get, key))
+        if found is None:
             with acting_as(backbone, "reference"):
-                return roll_out(backbone, texts, ids, max_new_tokens=max_new_tokens, temperature=1.0, draws=None).texts
-
-        found = chunks.get_or_compute(content_hash("reference answers", ids, max_new_tokens), answer)
+                own = roll_out(
+                    backbone, share.of(texts), share.of(ids), max_new_tokens=max_new_tokens, temperature=1.0, draws=None
+                )
+            found = share.gathered(own.texts)
+            share.in_first(partial(chunks.put, key, found))
         out |= dict(zip(texts, found, strict=True))
     return out

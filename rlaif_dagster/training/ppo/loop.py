@@ -4,7 +4,7 @@ One update: the policy answers a batch of prompts; reward model or judge score t
 would have given them; scores and KL become rewards a token, rewards and values become advantages; several epochs of minibatch
 ascent follow. All models are one frozen backbone (backbone.py), or, where the recipe says so, whole models (separate.py).
 The published policy is the one that did best on held-out training prompts, greedily, while its KL from the reference was
-under the bound.
+under the bound. Where several processes train, all of them run this loop, each with its share of the rows (share.py).
 
 Deviations from 2403.17031, which trains whole models: adapters, and unless the recipe asks for more, a value head on the
 policy's trunk rather than a value model; the score of an answer that was cut off is lowered, not replaced by a constant;
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -43,6 +44,7 @@ from rlaif_dagster.training.ppo.prompts import split_prompts
 from rlaif_dagster.training.ppo.publish import publish
 from rlaif_dagster.training.ppo.rewards import kl_estimate, shape_rewards
 from rlaif_dagster.training.ppo.rollout import Rollout, answer_states, roll_out, score_tokens
+from rlaif_dagster.training.ppo.share import Share
 from rlaif_dagster.training.ppo.sources import RewardSource, Scale, WeightedSum, told
 from rlaif_dagster.training.ppo.update import (
     Experience,
@@ -71,7 +73,8 @@ def train_ppo(
     `lm` is a fresh base model and is altered. `reward` is a trained reward model's folder, or anything that scores answers, in
     place of what the recipe names; with `judge` answers are judged directly where the recipe gives the judge a weight.
     `start_adapter` is the SFT adapter that the policy starts from and is held to; None starts from the base. The same call again
-    with the same `work` goes on where it was killed and ends with the same adapter.
+    with the same `work` goes on where it was killed and ends with the same adapter. Of several processes the first returns; the
+    others raise Followed.
 
     Metrics have a row an update (held-out ones also at 0, the start). Checks: finite_loss, kl, collapse. Raises UserError when
     prompts, adapters or architecture do not fit.
@@ -79,6 +82,7 @@ def train_ppo(
     memory.reset_peak()
     training = _Training(lm, reward, prompts, recipe, seed, work, start_adapter, judge)
     training.run()
+    training.share.leave_to_first()
     return training.publish(target, start_adapter)
 
 
@@ -96,13 +100,14 @@ class _Training:
         start_adapter: Path | None,
         judge: DirectJudge | None,
     ) -> None:
-        self.recipe, self.seed, self.work = recipe, seed, work
+        self.recipe, self.seed, self.work, self.share = recipe, seed, work, Share.here()
         self.prompts, self.held_out, too_long = split_prompts(lm, prompts, recipe)
         folder = reward if isinstance(reward, Path) else None
         self.backbone, head = make_models(lm, folder, recipe, seed=seed, start=start_adapter)
         self.source: RewardSource
         if reward is None or isinstance(reward, Path):
-            self.source = make_source(self.backbone, head, judge, recipe, self.prompts.and_also(self.held_out), work)
+            answered = self.prompts.and_also(self.held_out)
+            self.source = make_source(self.backbone, head, judge, recipe, answered, work, self.share)
         else:
             self.source = reward
         self.optimizer = make_optimizer(self.backbone, recipe)
@@ -156,15 +161,17 @@ class _Training:
         self.phases = {}
         number = progress.update
         with self._timed("sampling"):
-            rollout = self._roll_out(number)
+            own = self._roll_out(number)
         with self._timed("scoring"):
-            scores, reference, rollout = self._score(rollout)
+            own, reference = self._compare(own)
+            rollout = own.joined(self.share)
+            scores = self._score(rollout)
             known = dict(told(self.source))
         kl = kl_estimate(rollout.logprobs, reference, recipe.kl_estimator).masked_fill(~rollout.mask, 0.0)
         response_kl = float(kl.sum(1).mean())
         if not (bool(torch.isfinite(scores).all()) and math.isfinite(response_kl)):
             nothing = torch.zeros_like(kl)
-            checkpoint.save_batch(self.work, Experience(rollout, nothing, nothing, nothing), scores)
+            self._save_batch(Experience(rollout, nothing, nothing, nothing), scores)
             raise NotFiniteError(f"mean score {float(scores.mean())}, KL {response_kl} nats a response")
         progress.largest_kl = max(progress.largest_kl, response_kl)
         if response_kl > recipe.max_kl:
@@ -175,13 +182,15 @@ class _Training:
             )
             return
         progress.good, progress.good_update = backbone.policy_state(), number
-        experience, normalized = self._experience(rollout, scores, kl)
+        experience, normalized = self._experience(own, rollout, scores, kl)
         with self._timed("updating"):
             set_learning_rates(self.optimizer, recipe, number)
             try:
-                learnt = update_policy(backbone, self.optimizer, experience, recipe, seed=self.seed, update=number)
+                learnt = update_policy(
+                    backbone, self.optimizer, experience, recipe, seed=self.seed, update=number, share=self.share
+                )
             except NotFiniteError:
-                checkpoint.save_batch(self.work, experience, scores)
+                self._save_batch(experience, scores)
                 raise
         progress.update += 1
         sequence_tokens = sum(map(len, rollout.sequences(range(len(rollout.prompts)))))
@@ -204,6 +213,7 @@ class _Training:
         progress.kl_coefficient = next_coefficient(progress.kl_coefficient, response_kl, recipe.kl_target)
 
     def _roll_out(self, number: int) -> Rollout:
+        """This process's answers; every answer's draws are its own, whoever samples it."""
         recipe = self.recipe
         chosen = draws.batch(len(self.prompts.ids), recipe.rollout_batch, number, self.seed)
         uniform = torch.rand(
@@ -214,27 +224,31 @@ class _Training:
         )
         return roll_out(
             self.backbone,
-            [self.prompts.texts[place] for place in chosen],
-            [self.prompts.ids[place] for place in chosen],
+            [self.prompts.texts[place] for place in self.share.of(chosen)],
+            [self.prompts.ids[place] for place in self.share.of(chosen)],
             max_new_tokens=recipe.max_new_tokens,
             temperature=recipe.temperature,
-            draws=uniform,
+            draws=self.share.of(uniform),
         )
 
-    def _score(self, rollout: Rollout) -> tuple[Tensor, Tensor, Rollout]:
-        """Raw scores [B], reference log-probabilities [B, T], and the rollout with log-probabilities that can be compared."""
+    def _compare(self, own: Rollout) -> tuple[Rollout, Tensor]:
+        """This process's answers with log-probabilities that can be compared with the reference's, and those of all answers,
+        [B, T]."""
         size = {"temperature": self.recipe.temperature, "micro_batch": self.recipe.rollout_batch}
-        scores = torch.as_tensor(
-            self.source.score(rollout.prompts, rollout.texts, rollout.answer_ids), dtype=torch.float32
-        ).to(self.backbone.lm.device)
         with acting_as(self.backbone, "reference"):
-            reference, _ = score_tokens(self.backbone, rollout, **size)
+            reference, _ = score_tokens(self.backbone, own, **size)
         if self.backbone.output_weight.dtype != torch.float32:
-            rollout = rollout.with_states(*score_tokens(self.backbone, rollout, **size))
-        return scores, reference, rollout
+            own = own.with_states(*score_tokens(self.backbone, own, **size))
+        return own, self.share.rows(reference)
 
-    def _experience(self, rollout: Rollout, scores: Tensor, kl: Tensor) -> tuple[Experience, Tensor]:
-        """The rollout with values, advantages and returns; and the scores as the policy is paid them, [B]."""
+    def _score(self, rollout: Rollout) -> Tensor:
+        """Raw scores [B]."""
+        scores = self.source.score(rollout.prompts, rollout.texts, rollout.answer_ids)
+        return torch.as_tensor(scores, dtype=torch.float32).to(self.backbone.lm.device)
+
+    def _experience(self, own: Rollout, rollout: Rollout, scores: Tensor, kl: Tensor) -> tuple[Experience, Tensor]:
+        """The rollout, of which `own` is this process's part, with values, advantages and returns; and the scores as the policy
+        is paid them, [B]."""
         recipe, progress = self.recipe, self.progress
         if progress.scale is None:
             scale = Scale.of(scores) if recipe.normalize_reward else Scale()
@@ -249,7 +263,7 @@ class _Training:
             kl_coefficient=progress.kl_coefficient,
             missing_eos_penalty=recipe.missing_eos_penalty,
         )
-        values = self._values(rollout)
+        values = self.share.rows(self._values(own))
         advantages, returns = gae(rewards, values, rollout.mask, recipe.gamma, recipe.gae_lambda)
         if recipe.whiten_advantages:
             advantages = whiten(advantages, rollout.mask)
@@ -279,7 +293,7 @@ class _Training:
     def _calibrate(self) -> None:
         """Fix the units of a sum of scores by the answers of the first rollout, which does not change them."""
         if isinstance(self.source, WeightedSum):
-            rollout = self._roll_out(0)
+            rollout = self._roll_out(0).joined(self.share)
             self.source.calibrate(rollout.prompts, rollout.texts, rollout.answer_ids)
             scales = self.source.scales.items()
             self.progress.part_scales = {name: (scale.mean, scale.deviation) for name, scale in scales}
@@ -300,7 +314,7 @@ class _Training:
         if str(update) in progress.evaluations:
             return
         with self._timed("evaluating"):
-            found = evaluate(self.backbone, self.source, self.held_out, self.recipe)
+            found = evaluate(self.backbone, self.source, self.held_out, self.recipe, self.share)
         progress.evaluations[str(update)] = vars(found)
         self._record(update, found.metrics())
         best = (
@@ -311,7 +325,14 @@ class _Training:
 
     def _save(self) -> None:
         self.progress.seconds = self.earlier + time.perf_counter() - self.started
-        checkpoint.save(self.work, self.identity, self.progress, self.backbone.policy_state(), self.optimizer)
+
+        def save() -> None:
+            checkpoint.save(self.work, self.identity, self.progress, self.backbone.policy_state(), self.optimizer)
+
+        self.share.in_first(save)
+
+    def _save_batch(self, experience: Experience, scores: Tensor) -> None:
+        self.share.in_first(partial(checkpoint.save_batch, self.work, experience, scores))
 
     def _record(self, update: int, values: dict[str, float]) -> None:
         self.progress.rows += metrics.at(update, values)

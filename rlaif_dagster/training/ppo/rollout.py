@@ -16,6 +16,7 @@ from rlaif_dagster.language.sampling import choose, end_ids
 from rlaif_dagster.training.ppo.backbone import Backbone
 from rlaif_dagster.training.ppo.logprobs import token_logprobs
 from rlaif_dagster.training.ppo.rows import Growing, Packed
+from rlaif_dagster.training.ppo.share import Share
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,23 @@ class Rollout:
         hidden[self.mask] = states.to(hidden.dtype)
         return replace(self, logprobs=logprobs, hidden=hidden)
 
+    def joined(self, share: Share) -> Rollout:
+        """The answers of all processes' rollouts; `hidden` stays where it was computed."""
+        if share.number == 1:
+            return self
+        tokens = share.rows(self.tokens)
+        return Rollout(
+            prompts=share.gathered(self.prompts),
+            prompt_ids=share.gathered(self.prompt_ids),
+            answer_ids=share.gathered(self.answer_ids),
+            texts=share.gathered(self.texts),
+            tokens=tokens,
+            mask=share.rows(self.mask),
+            logprobs=share.rows(self.logprobs),
+            hidden=self.hidden.new_zeros(*tokens.shape, 0),
+            ended=share.rows(self.ended),
+        )
+
     def sequences(self, rows: Sequence[int]) -> list[list[int]]:
         """Prompts with their answers."""
         return [self.prompt_ids[row] + self.answer_ids[row] for row in rows]
@@ -75,9 +93,11 @@ def roll_out(
     draws: Tensor | None,
 ) -> Rollout:
     """Let the active role answer. `draws` [B, max_new_tokens] in [0, 1) decide every token by inverting the tempered
-    distribution function, so that an answer depends on its own draws and not on its neighbours'; None is greedy."""
+    distribution function, so that an answer depends on its own draws and not on its neighbours'; None is greedy. B may be 0."""
     device = backbone.lm.device
     batch = len(prompt_ids)
+    if not batch:
+        return _no_answers(backbone)
     stop = torch.tensor(sorted(end_ids(backbone.lm)), device=device)
     draws = None if draws is None else draws.to(device)
     lengths = [len(ids) for ids in prompt_ids]
@@ -125,6 +145,13 @@ def roll_out(
     )
 
 
+def _no_answers(backbone: Backbone) -> Rollout:
+    weight = backbone.output_weight
+    numbers = weight.new_zeros(0, 0, dtype=torch.float32)
+    states = weight.new_zeros(0, 0, weight.shape[1])
+    return Rollout([], [], [], [], numbers.long(), numbers.bool(), numbers, states, numbers.bool().flatten())
+
+
 def _logits(backbone: Backbone, hidden: Tensor) -> Tensor:
     weight = backbone.output_weight
     return torch.nn.functional.linear(hidden.to(weight.dtype), weight, backbone.output_bias).float()
@@ -153,7 +180,7 @@ def answer_states(backbone: Backbone, rollout: Rollout, *, micro_batch: int) -> 
     """The states [n, hidden] of the active role that predict the rollout's n answer tokens, row by row, in passes of
     `micro_batch` sequences."""
     states = []
-    for rows in torch.arange(len(rollout.prompts)).split(micro_batch):
+    for rows in torch.arange(len(rollout.prompts)).split(micro_batch) if rollout.prompts else ():
         packed = Packed.pack(rollout.sequences(rows.tolist()), backbone.lm.device)
         states.append(rollout.answer_states(backbone.packed_hidden(packed), packed, rows.tolist()))
-    return torch.cat(states)
+    return torch.cat(states) if states else rollout.hidden[rollout.mask]

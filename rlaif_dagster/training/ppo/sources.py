@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlaif_dagster.training.ppo.backbone import Backbone, acting_as
 from rlaif_dagster.training.ppo.rows import Packed
+from rlaif_dagster.training.ppo.share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Scale:
 
 
 class RewardSource(Protocol):
-    """Scores answers; higher is better, the scale is its own. What else it knows of the batch it scored last stands in an
+    """Scores answers; higher is better, the scale is its own. Where several processes train, each of them asks for the whole
+    batch, and the source divides its work. What else it knows of the batch it scored last stands in an
     optional attribute `told`, by the name that the metrics give it."""
 
     def score(
@@ -49,9 +51,9 @@ def told(source: RewardSource) -> Mapping[str, float]:
 class RewardModelSource:
     """The reward model on PPO's own backbone: its adapter switched on, its score head on the last token's state."""
 
-    def __init__(self, backbone: Backbone, head: Tensor, micro_batch: int) -> None:
+    def __init__(self, backbone: Backbone, head: Tensor, micro_batch: int, share: Share = ALONE) -> None:
         """`head` is the score head's weight, [1, hidden]; `micro_batch` the answers a forward pass."""
-        self.backbone = backbone
+        self.backbone, self.share = backbone, share
         self.head = head.float().to(backbone.lm.device)
         self.micro_batch = micro_batch
 
@@ -64,6 +66,7 @@ class RewardModelSource:
         for prompt, ids in zip(prompts, token_ids, strict=True):
             end = [] if ids and ids[-1] == lm.end_id else [lm.end_id]
             sequences.append([*lm.prompt_ids(lm.chat(prompt)), *ids, *end])
+        sequences = self.share.of(sequences)
         scores = []
         with acting_as(self.backbone, "reward"):
             for start in range(0, len(sequences), self.micro_batch):
@@ -71,7 +74,7 @@ class RewardModelSource:
                 lengths = torch.tensor([len(sequence) for sequence in sequences[start : start + self.micro_batch]])
                 last = packed.index.gather(1, lengths.to(lm.device)[:, None] - 1)[:, 0]
                 scores.append((self.backbone.packed_hidden(packed)[last].float() @ self.head.T)[:, 0])
-        return torch.cat(scores)
+        return self.share.rows(torch.cat(scores) if scores else self.head.new_zeros(0))
 
 
 class WeightedSum:

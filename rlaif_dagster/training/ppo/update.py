@@ -1,7 +1,8 @@
 """Several epochs of minibatch ascent on one rollout: the part of PPO that changes the weights.
 
 A minibatch's loss is a mean over all its answer tokens. Its gradient is summed over micro-batches whose losses are divided
-by the tokens of the whole minibatch, so memory can be traded for time without changing the result.
+by the tokens of the whole minibatch, so memory can be traded for time, and the micro-batches divided among processes, without
+changing the result.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from rlaif_dagster.training.ppo.draws import shuffled
 from rlaif_dagster.training.ppo.logprobs import token_logprobs
 from rlaif_dagster.training.ppo.rollout import Rollout
 from rlaif_dagster.training.ppo.rows import Packed
+from rlaif_dagster.training.ppo.share import ALONE, Share
 
 
 class NotFiniteError(Exception):
@@ -66,9 +69,10 @@ def minibatches(recipe: Ppo, seed: int, update: int, epoch: int) -> Iterator[lis
 
 
 def accumulate_gradient(
-    backbone: Backbone, experience: Experience, rows: Sequence[int], recipe: Ppo
+    backbone: Backbone, experience: Experience, rows: Sequence[int], recipe: Ppo, share: Share = ALONE
 ) -> dict[str, float]:
-    """Add the gradient of the minibatch `rows` to the parameters' `grad`; returns sums over its answer tokens.
+    """Add this process's part of the gradient of the minibatch `rows` to the parameters' `grad`; returns sums over the answer
+    tokens of that part.
 
     Raises NotFiniteError on a loss that is no number.
     """
@@ -76,10 +80,11 @@ def accumulate_gradient(
     # alike in length, since attention pads within a micro-batch; longest first, so that later ones fit into the same memory
     by_length = sorted(rows, key=lambda row: -len(rollout.prompt_ids[row]) - len(rollout.answer_ids[row]))
     tokens = int(rollout.lengths[list(rows)].sum())
+    own = share.of(by_length)
     sums = dict.fromkeys(("tokens", "policy_loss", "value_loss", "entropy", "clip_fraction", "kl"), 0.0)
     with backbone.recomputing(recipe.gradient_checkpointing):
-        for start in range(0, len(by_length), recipe.micro_batch):
-            found = _accumulate(backbone, experience, by_length[start : start + recipe.micro_batch], recipe, tokens)
+        for start in range(0, len(own), recipe.micro_batch):
+            found = _accumulate(backbone, experience, own[start : start + recipe.micro_batch], recipe, tokens)
             sums = {name: sums[name] + found[name] for name in sums}
     return sums
 
@@ -134,7 +139,14 @@ def _backward(loss: Tensor, tokens: int) -> None:
 
 
 def update_policy(
-    backbone: Backbone, optimizer: torch.optim.Adam, experience: Experience, recipe: Ppo, *, seed: int, update: int
+    backbone: Backbone,
+    optimizer: torch.optim.Adam,
+    experience: Experience,
+    recipe: Ppo,
+    *,
+    seed: int,
+    update: int,
+    share: Share = ALONE,
 ) -> dict[str, float]:
     """All epochs over one rollout; returns means over all tokens seen.
 
@@ -149,7 +161,8 @@ def update_policy(
     steps = 0
     for rows in (rows for epoch in range(recipe.epochs) for rows in minibatches(recipe, seed, update, epoch)):
         optimizer.zero_grad(set_to_none=True)
-        sums = accumulate_gradient(backbone, experience, rows, recipe)
+        sums = share.sums(partial(accumulate_gradient, backbone, experience, rows, recipe, share))
+        share.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         if not bool(torch.isfinite(norm)):
             raise NotFiniteError(f"gradient norm {float(norm)}")
