@@ -164,13 +164,13 @@ def adherence(
 
 @study_asset(
     group="evaluation", dims=GRID, deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging"],
-    code_version="2", writes=["head_to_head"], kinds=("litellm", "duckdb"), checks=("verdicts",), pool="judge",
+    code_version="3", writes=["head_to_head"], kinds=("litellm", "duckdb"), checks=("verdicts",), pool="judge",
 )  # fmt: skip
 def head_to_head(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
 ) -> dg.MaterializeResult:
-    """Which arm the judge prefers, prompt by prompt on the eval split, with intervals and at equal length."""
-    from rlaif_dagster.evaluation.head_to_head import complete
+    """Which arm the judge prefers, prompt by prompt and seed by seed on the eval split, with intervals and at equal length."""
+    from rlaif_dagster.evaluation.head_to_head import complete, pooled
     from rlaif_dagster.evaluation.head_to_head import head_to_head as compare
 
     step = Step.begin(context, project, warehouse)
@@ -185,7 +185,7 @@ def head_to_head(
         lambda: {"head_to_head": compare(answers, questions, constitution, recipe, judge.build(step.project))},
         final=lambda frames: complete(frames["head_to_head"]),
     )
-    found = frames["head_to_head"]
+    found = pooled(frames["head_to_head"])
     met = int(found[["wins_a", "wins_b", "ties", "unjudged"]].to_numpy().sum())
     unanswered = int(found["errors"].sum())
     check = _answered("verdicts", "meetings", met, unanswered, recipe.max_failed_share)
@@ -194,13 +194,13 @@ def head_to_head(
 
 @study_asset(
     group="evaluation", dims=GRID,
-    deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging", "human_grades"], code_version="2",
+    deps=[*RESPONSES, "prompts", "constitution", "judge_spec", "recipe_judging", "human_grades"], code_version="3",
     behaviours=(CORRECTNESS, GRADING), writes=["qualitative"], kinds=("litellm", "duckdb"), checks=("grades",), pool="judge",
 )  # fmt: skip
 def qualitative(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, judge: JudgeResource
 ) -> dg.MaterializeResult:
-    """Twenty prompts an arm (factual, thought experiments, adversarial), graded for alignment and correctness."""
+    """Twenty prompts an arm and seed (factual, thought experiments, adversarial), graded for alignment and correctness."""
     from rlaif_dagster.evaluation.human_agreement import agreement_with_people
     from rlaif_dagster.evaluation.qualitative import complete, grade
     from rlaif_dagster.judging.labels import read_human_grades

@@ -18,11 +18,19 @@ from typing import Any
 import dagster as dg
 
 from assets import kubernetes
+from rlaif_dagster.bucket.address import STORED_AT
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.shards import AS_HERE, GPUS, RAY, RAY_CONFIG, SHARDS, STEPS, gpus, shards, threads_as_here
 
 TRAINING = "policies"  # the group whose steps compute themselves, shards or not
-HANDED_ON = [*AS_HERE, STEPS, SHARDS, GPUS, "DAGSTER_HOME"]  # keys are in the environment of the cluster's nodes
+HANDED_ON = [
+    *AS_HERE,
+    STEPS,
+    SHARDS,
+    GPUS,
+    *STORED_AT,
+    "DAGSTER_HOME",
+]  # keys are in the environment of the cluster's nodes
 
 threads_as_here()
 

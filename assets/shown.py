@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from assets.small_pictures import curves_in_place, levels_in_place
 from rlaif_dagster.errors import visible
 from rlaif_dagster.home import CHECKOUT
+from rlaif_dagster.report.curves import panels
 from rlaif_dagster.report.paper import plain
 from rlaif_dagster.warehouse.schemas import TABLES
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 120
-SPARK_WIDTH, BLOCKS = 24, "▁▂▃▄▅▆▇█"
 
 # Where a column's values come from, beyond the ids, which keep their names: table and column by table and column.
 MADE_FROM: dict[tuple[str, str], list[tuple[str, str]]] = {
@@ -86,44 +87,25 @@ def source_of(function: Callable[..., Any]) -> dg.CodeReferencesMetadataValue:
 
 
 def plots(frames: Mapping[str, pd.DataFrame]) -> dict[str, dg.MarkdownMetadataValue]:
-    """Learning curves of a training, levels of benchmarks, as pictures inside Markdown: the UI shows them in place."""
-    shown: dict[str, dg.MarkdownMetadataValue] = {}
+    """Learning curves of a training, levels of benchmarks, as pictures inside Markdown: small ones, which the page shows in
+    place, and the whole behind a button."""
+    shown: dict[str, str] = {}
     metrics, benchmarks = frames.get("training_metrics"), frames.get("benchmarks")
     if metrics is not None and not metrics.empty:
-        shown["learning"] = dg.MetadataValue.md(_glance(metrics))
-        shown["learning curves"] = dg.MetadataValue.md(_learning(metrics))
+        shown |= {panel.title: curves_in_place(panel, curves) for panel, curves in panels(metrics)}
+        shown["learning curves"] = _learning(metrics)
     if benchmarks is not None and not benchmarks.empty:
-        shown["levels"] = dg.MetadataValue.md(_picture(_png(_levels(benchmarks)), "benchmarks with 95% intervals"))
-    return shown
+        shown["levels"] = levels_in_place(benchmarks)
+        shown["levels, large"] = _picture(_png(_levels(benchmarks)), "benchmarks with 95% intervals")
+    return {name: dg.MetadataValue.md(markdown) for name, markdown in shown.items()}
 
 
 def _learning(metrics: pd.DataFrame) -> str:
-    from rlaif_dagster.report.curves import panels
     from rlaif_dagster.report.drawing import sheet
     from rlaif_dagster.report.training_plots import learning
 
     plots = [learning(panel, curves) for panel, curves in panels(metrics)]
     return _picture(sheet(plots, 2, "png"), "learning curves") if plots else "no curve was recorded"
-
-
-def _glance(metrics: pd.DataFrame) -> str:
-    """A line a curve: short enough for the UI to show it in place, where a picture waits behind a button."""
-    from rlaif_dagster.report.curves import panels
-
-    lines = [
-        f"`{spark(curve.values)}` {panel.title}{' (held out)' if curve.held_out else ''}: "
-        f"{curve.values[0]:.3g} to {curve.values[-1]:.3g}"
-        for panel, curves in panels(metrics) for curve in curves[:2] if curve.values
-    ]  # fmt: skip
-    return "\n\n".join(lines) or "no curve was recorded"
-
-
-def spark(values: Sequence[float]) -> str:
-    """At most SPARK_WIDTH blocks, from the lowest value to the highest."""
-    size = -(-len(values) // SPARK_WIDTH)
-    means = [sum(run) / len(run) for start in range(0, len(values), size) if (run := values[start : start + size])]
-    low, high = min(means), max(means)
-    return "".join(BLOCKS[round((value - low) / ((high - low) or 1.0) * (len(BLOCKS) - 1))] for value in means)
 
 
 def _levels(benchmarks: pd.DataFrame) -> Figure:

@@ -22,14 +22,15 @@ from assets.shown import column_lineage, columns_of, plots, preview
 from resources.model_store import ModelStoreResource
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
+from rlaif_dagster.bucket.sharing import shared_results
+from rlaif_dagster.committing import commit
 from rlaif_dagster.hashing import content_hash
-from rlaif_dagster.history import keep
 from rlaif_dagster.home import Home, report_path
 from rlaif_dagster.inputs import INPUTS
 from rlaif_dagster.judging.ledger import account, outcomes, spent_usd, unsure_usd
 from rlaif_dagster.lineage.graph import WRITES
 from rlaif_dagster.lineage.runs import REFRESH_TAG
-from rlaif_dagster.records import Record, Version, append_record, partition_key, remember_meaning
+from rlaif_dagster.records import Record, Version, partition_key, remember_meaning
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.spec.project import Project
@@ -128,7 +129,7 @@ class Step:
 
     @property
     def memo(self) -> Memo:
-        return Memo(self.home.cache / "results")
+        return Memo(self.home.cache / "results", shared_results(self.home))
 
     @property
     def refresh(self) -> str | None:
@@ -204,8 +205,8 @@ class Step:
 
     def adapters(self, store: ModelStoreResource, arm: str) -> list[tuple[int, Adapter]]:
         """The adapters of a trained arm by seed."""
-        rows = self.read("models", arm).to_dict("records")
-        return [(row["seed"], Adapter(store.open().path(row["path"]), row["digest"])) for row in rows]
+        rows, models = self.read("models", arm).to_dict("records"), store.open()
+        return [(row["seed"], Adapter(models.here(row["path"], row["digest"]), row["digest"])) for row in rows]
 
     def adapter(self, store: ModelStoreResource, arm: str) -> Adapter:
         """The adapter of an arm's first seed."""
@@ -243,16 +244,11 @@ class Step:
         )
         seconds, cost_usd = time.time() - self.started, spent_usd(self.home) - self.spent_before
         if all(check.passed for check in checks):
-            for name, frame in frames.items():
-                self.warehouse.write(name, frame, self.cell, part)
-            keep(self.warehouse, self.asset, self.cell, data_version, self.files)
-            append_record(
-                self.warehouse,
-                Record(
-                    self.asset, partition_key(self.cell), data_version, self.code_version, self.upstream,
-                    self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd, unanswered,
-                ),
+            record = Record(
+                self.asset, partition_key(self.cell), data_version, self.code_version, self.upstream,
+                self.context.run_id, datetime.fromtimestamp(self.started, UTC), seconds, cost_usd, unanswered,
             )  # fmt: skip
+            commit(self.warehouse, self.cell, part, frames, self.files, record)
             for key in self.recalled:
                 self.memo.became(self.asset, key, data_version)
         shown: dict[str, Any] = {f"rows of {name}": len(frame) for name, frame in frames.items()}

@@ -109,6 +109,16 @@ class Dagster:
         found: list[dict[str, Any]] = answer["sensorOrError"]["sensorState"]["ticks"]
         return found
 
+    def would_ask(self, sensor: str) -> list[dict[str, str]]:
+        """What the UI's "Preview tick result" of a sensor shows: the tags of the runs that it would ask for now."""
+        mutation = """mutation($s: SensorSelector!){sensorDryRun(selectorData: $s){
+          __typename ... on DryRunInstigationTick{evaluationResult{runRequests{tags{key value}} error{message}}}}}"""
+        answer = self.ask(mutation, s={**(self._location() or {}), "sensorName": sensor})
+        result = answer["sensorDryRun"].get("evaluationResult")
+        if result is None or result["error"]:
+            raise RuntimeError(f"sensor {sensor}: {answer}")
+        return [{tag["key"]: tag["value"] for tag in one["tags"]} for one in result["runRequests"] or ()]
+
     def tick_now(self, schedule: str) -> None:
         """What the UI's "Preview tick result" does: the code location evaluates the schedule, on the real instance."""
         mutation = """mutation($s: ScheduleSelector!, $t: Float){scheduleDryRun(selectorData: $s, timestamp: $t){

@@ -5,7 +5,8 @@ No peer plans a study's recomputation over models and constitutions, so there is
 - `plan_noop_s`: a new process's `rlaif plan` where nothing is to be done; `plan_stale_s` after a principle was edited,
   which adds the reasons and the prices. The default cell of a copy of `data/`.
 - `plan_200_cells_s`, `plan_200_cells_stale_s`, `peak_200_cells_mib`: the same on a grid of 40 constitutions by 5 models,
-  where an edited DPO recipe makes 200 cells stale, and the memory that takes.
+  where an edited DPO recipe makes 200 cells stale, and the memory that takes. `growth_200_cells_mib`: what TICKS quiet ticks
+  in one process, which the daemon's code location is, add to its memory.
 - `edit_to_run_s`: `rlaif ui` on the default study, the sensor switched on; seconds from saving an edited constitution to
   the first run that the daemon has requested. `tick_200_cells_s`: one evaluation of the sensor over the 200 cells.
 
@@ -47,6 +48,7 @@ from rlaif_dagster.warehouse.store import Cell, Warehouse
 
 RUNS = 5
 MODELS, CONSTITUTIONS = 5, 40
+TICKS = 60  # ten minutes of the daemon
 SECONDS = 60.0  # that each asset is said to have taken: a plan sums them up
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "lm_eval", "litellm", "ray")
 PLAN_AND_WHAT_IT_LOADED = """
@@ -56,20 +58,25 @@ app(["plan", "--json", *json.loads(sys.argv[1])], standalone_mode=False)
 print(json.dumps([name for name in sys.argv[2:] if name in sys.modules]), file=sys.stderr)
 """
 TICK = """
-import json, resource, time
+import json, resource, sys, time
 import dagster as dg
+import psutil
 from assets.sensors import follow_edits
 from rlaif_dagster.definitions import defs
 with dg.DagsterInstance.ephemeral() as instance:
-    for _ in range(2):
+    for number in range(int(sys.argv[1])):
         with dg.build_sensor_context(instance=instance, definitions=defs, resources=dict(defs.resources)) as context:
             started = time.perf_counter()
             result = follow_edits(context)
             seconds = time.perf_counter() - started
         for event in result.asset_events:
             instance.report_runless_asset_event(event)
+        if number == 1:
+            early = psutil.Process().memory_info().rss
+growth = (psutil.Process().memory_info().rss - early) / 2**20
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"seconds": round(seconds, 3), "requested": len(result.run_requests), "peak_mib": round(peak)}))
+print(json.dumps({"seconds": round(seconds, 3), "requested": len(result.run_requests), "peak_mib": round(peak),
+                  "growth_mib": round(growth, 1)}))
 """
 
 
@@ -125,7 +132,7 @@ def measure_grid(source: Project) -> dict[str, float]:
         if steps := planned(sandbox, *every):
             raise WrongResult(f"nothing was edited, but {len(steps)} steps are planned: {_told(steps)}")
         noop = plan_seconds(sandbox, 3, *every)
-        quiet = tick(sandbox)
+        quiet = tick(sandbox, TICKS)
         recipe = sandbox.project.root / "recipes" / "dpo.yaml"
         content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
         atomic.write_text(recipe, yaml.safe_dump(content | {"beta": 0.321}))
@@ -139,6 +146,7 @@ def measure_grid(source: Project) -> dict[str, float]:
         "cells": len(models) * len(constitutions), "cells_assets": assets, "plan_200_cells_s": noop,
         "plan_200_cells_stale_s": stale, "stale_200_cells": len(steps), "tick_200_cells_s": quiet["seconds"],
         "tick_200_cells_stale_s": busy["seconds"], "requested": busy["requested"], "peak_200_cells_mib": busy["peak_mib"],
+        "growth_200_cells_mib": quiet["growth_mib"],
     }  # fmt: skip
 
 
@@ -166,10 +174,10 @@ def multiply(source: Project, target: Project) -> tuple[list[str], list[str]]:
     return names["models"], names["constitutions"]
 
 
-def tick(sandbox: Sandbox) -> dict[str, float]:
-    """One evaluation of the sensor on an instance of its own: seconds (the second of two, as in a daemon that has been
-    up for a while), runs requested, and the process's peak memory in MiB."""
-    done = _process([sys.executable, "-W", "ignore", "-c", TICK], sandbox)
+def tick(sandbox: Sandbox, times: int = 2) -> dict[str, float]:
+    """Evaluations of the sensor on an instance of its own, at least two: seconds of the last (as in a daemon that has been up
+    for a while), runs requested, the process's peak memory and its growth since the second, in MiB."""
+    done = _process([sys.executable, "-W", "ignore", "-c", TICK, str(times)], sandbox)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 

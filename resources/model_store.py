@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.warehouse import WarehouseResource
+from rlaif_dagster.bucket.sharing import shared_adapters
 
 if TYPE_CHECKING:
     from rlaif_dagster.training.store import ModelStore
 
 
 class ModelStoreResource(dg.ConfigurableResource):
-    """The store under RLAIF_HOME/models."""
+    """The store under RLAIF_HOME/models, and in the bucket where there is one."""
 
     warehouse: WarehouseResource
 
     def open(self) -> ModelStore:
         from rlaif_dagster.training.store import ModelStore
 
-        return ModelStore(self.warehouse.home.models)
+        home = self.warehouse.home
+        return ModelStore(home.models, shared_adapters(home))

@@ -25,7 +25,7 @@ SCORING = Behaviour("scoring", 1)  # log-likelihoods of the same answers
 REVISING = Behaviour("revising", 1)  # how the constitution is put before the model
 BENCHMARKS = Behaviour("benchmarks", 2)  # mini suites and how items are asked
 LM_EVAL = Behaviour("lm-eval", importlib.metadata.version("lm-eval"))  # its task definitions and metrics
-CORRECTNESS = Behaviour("correctness", 1)  # how an answer is held against its reference
+CORRECTNESS = Behaviour("correctness", 2)  # how an answer is held against its reference
 
 
 def code_version(own: str, *behaviours: Behaviour) -> str:

@@ -8,13 +8,15 @@ tables yet, give an upper bound, so that a plan on an empty home has a price too
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import pandas as pd
 
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.agreement import labelled_for, pair_of
+from rlaif_dagster.judging.api import ApiJudge as Asked
 from rlaif_dagster.judging.estimate import JudgingEstimate, estimate, estimate_grades, estimate_pairs
 from rlaif_dagster.judging.judgments import candidate_pairs, orders_of
 from rlaif_dagster.judging.verdicts import Pair
@@ -23,13 +25,13 @@ from rlaif_dagster.memory_plan import Need
 from rlaif_dagster.planning import Step
 from rlaif_dagster.prompts import read_prompts
 from rlaif_dagster.records import read_history
-from rlaif_dagster.spec.judge import LikelihoodJudge
+from rlaif_dagster.spec.constitution import Constitution
+from rlaif_dagster.spec.judge import JudgeSpec, LikelihoodJudge
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.spec.recipes import Judging
 from rlaif_dagster.warehouse.store import Cell, Warehouse
 
 ARMS = ("base", "sft", "dpo", "ppo")
-ARM_PAIRS = 6  # of the four arms, two at a time
 WORDS_TO_TOKENS = 1.4
 
 
@@ -102,11 +104,27 @@ class _Estimator:
         answer = self.project.recipe("generation", step.cell.model).completions.max_new_tokens
         tokens, principles = answer + _tokens(prompts), len(constitution.principles)
         if step.asset == "qualitative":
-            answers = len(ARMS) * int((prompts["split"] == "qualitative").sum())
-            return estimate_grades(answers, principles, recipe.judge, judges, tokens, self.home)
+            return self._grading(step.cell, constitution, recipe.judge, judges, tokens)
         n = self._count(step, prompts)
         orders = len(orders_of(recipe))
         return estimate(n, principles, orders, recipe.judge, judges, tokens, self.home, recipe.mode) if n else None
+
+    def _grading(
+        self, cell: Cell, constitution: Constitution, name: str, judges: Mapping[str, JudgeSpec], tokens: float
+    ) -> JudgingEstimate:
+        """The very questions where the answers are there, less those that were answered; else one for every seed's."""
+        from rlaif_dagster.evaluation.grading import ungraded
+        from rlaif_dagster.evaluation.qualitative import answers_of
+
+        principles, responses = len(constitution.principles), self._responses(cell)
+        if responses is None:
+            answers = sum(self._seeds(cell)) * int((self._prompts()["split"] == "qualitative").sum())
+            return estimate_grades(answers, principles, name, judges, tokens, self.home)
+        known = [answer.graded for answer in answers_of(responses, self.warehouse.read("prompts"))]
+        return estimate_grades(
+            len(known), principles, name, judges, tokens, self.home,
+            lambda judge, spec: ungraded(known, constitution, Asked(judge, spec, self.home)),
+        )  # fmt: skip
 
     def _pairs(self, step: Step) -> list[Pair] | None:
         """The pairs that the step will judge, where they are known already."""
@@ -132,6 +150,22 @@ class _Estimator:
         from rlaif_dagster.evaluation.duels import Duel
         from rlaif_dagster.evaluation.head_to_head import meetings
 
+        responses = self._responses(cell)
+        if responses is None:
+            return None
+        prompts = self.warehouse.read("prompts")
+        asked = prompts[prompts["split"] == "eval"]
+        questions = dict(zip(asked["prompt_id"], asked["text"], strict=True))
+        greedy = responses[(responses["decoding"] == "greedy") & responses["prompt_id"].isin(list(questions))]
+        duels = [
+            Duel(met.prompt_id, questions[met.prompt_id], met.a, met.b)
+            for second, first in combinations(ARMS, 2)
+            for met in meetings(greedy, first, second)
+        ]
+        return list({duel.pair.pair_id: duel.pair for duel in duels if not duel.identical}.values())
+
+    def _responses(self, cell: Cell) -> pd.DataFrame | None:
+        """The arms' answers, where all of them are there and no step of the plan so far makes them or the prompts anew."""
         parts = [(arm, Cell(cell.model) if arm == "base" else cell) for arm in ARMS]
         if any((f"{arm}_responses", own) in self.planned for arm, own in parts) or not all(
             self.warehouse.has("responses", own, arm) for arm, own in parts
@@ -139,18 +173,7 @@ class _Estimator:
             return None
         if not self._ready(("prompts", Cell())):
             return None
-        prompts = self.warehouse.read("prompts")
-        asked = prompts[prompts["split"] == "eval"]
-        questions = dict(zip(asked["prompt_id"], asked["text"], strict=True))
-        responses = pd.concat([self.warehouse.read("responses", own, arm) for arm, own in parts], ignore_index=True)
-        greedy = responses[(responses["decoding"] == "greedy") & responses["prompt_id"].isin(list(questions))]
-        duels = [
-            Duel(prompt_id, questions[prompt_id], a, b)
-            for place, second in enumerate(ARMS)
-            for first in ARMS[place + 1 :]
-            for prompt_id, a, b in meetings(greedy, first, second)
-        ]
-        return list({duel.pair.pair_id: duel.pair for duel in duels if not duel.identical}.values())
+        return pd.concat([self.warehouse.read("responses", own, arm) for arm, own in parts], ignore_index=True)
 
     def _ready(self, *tables: tuple[str, Cell]) -> bool:
         """Whether these tables are there and no step of the plan so far makes them anew."""
@@ -159,7 +182,8 @@ class _Estimator:
     def _count(self, step: Step, prompts: pd.DataFrame) -> int:
         """Pairs that the step will judge at most, where they are not known yet."""
         if step.asset == "head_to_head":
-            return ARM_PAIRS * int((prompts["split"] == "eval").sum())
+            met = sum(max(pair) for pair in combinations(self._seeds(step.cell), 2))
+            return met * int((prompts["split"] == "eval").sum())
         if step.asset == "ppo_model":
             recipe = self.project.recipe("ppo", step.cell.model)
             evaluations = 1 + -(-recipe.updates // recipe.evaluate_updates)
@@ -168,6 +192,11 @@ class _Estimator:
         generation = self.project.recipe("generation", step.cell.model)
         candidates = generation.completions.samples + generation.revisions.samples
         return int((prompts["split"] == "train").sum()) * candidates * (candidates - 1) // 2
+
+    def _seeds(self, cell: Cell) -> list[int]:
+        """How many policies each arm has: answers of every seed are graded, and arms meet seed by seed."""
+        several = [len(self.project.recipe(arm, cell.model).seeds) for arm in ("dpo", "ppo")]
+        return [1, 1, *several]
 
     def _prompts(self) -> pd.DataFrame:
         """The prompts as they will be: from the files, or, where a source is on the hub, as they were made last."""

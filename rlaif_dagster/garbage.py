@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlaif_dagster.bucket.local_copy import store_of
+from rlaif_dagster.bucket.objects import Bucket
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.history import version_folder
 from rlaif_dagster.home import Home
-from rlaif_dagster.locks import holders
+from rlaif_dagster.locks import held_elsewhere, holders
 from rlaif_dagster.records import History, Record, adapters_in, read_history
 from rlaif_dagster.warehouse.memo import versions_from
 from rlaif_dagster.warehouse.store import Warehouse
@@ -22,11 +24,13 @@ from rlaif_dagster.warehouse.store import Warehouse
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something to remove: its folder or file, what it is, and the bytes that removing it frees."""
+    """Something to remove: its folder or file, what it is, and the bytes that removing it frees. What lies in a store has its
+    `objects` there, and the path that it would have here."""
 
     path: Path
     what: str
     size: int
+    objects: tuple[str, ...] = ()
 
 
 def kept_records(history: History, keep: int) -> list[Record]:
@@ -50,10 +54,26 @@ def kept_records(history: History, keep: int) -> list[Record]:
 
 
 def garbage(home: Home, keep: int) -> list[Garbage]:
-    """What `rlaif gc --keep N` would remove. Raises UserError while something is being made: it may be in use."""
+    """What `rlaif gc --keep N` would remove, here and in the store where there is one. Raises UserError while something is
+    being made: it may be in use."""
     if busy := holders(home):
         raise UserError(f"{busy[0]} is making something under {home.root}; run `rlaif gc` when it has ended")
+    if elsewhere := held_elsewhere(home):
+        raise UserError(f"{min(elsewhere)} is held in the store; run `rlaif gc` when nothing is being made")
     records = kept_records(read_history(Warehouse(home.warehouse)), keep)
+    return [*_in_store(home, records), *_here(home, records)]
+
+
+def _in_store(home: Home, records: list[Record]) -> list[Garbage]:
+    bucket = store_of(home)
+    if bucket is None:
+        return []
+    from rlaif_dagster.bucket.garbage import garbage_in
+
+    return garbage_in(bucket, home, records)
+
+
+def _here(home: Home, records: list[Record]) -> list[Garbage]:
     folders = {version_folder(home, r.asset, r.partition, r.data_version) for r in records}
     found = [Garbage(path, "an old version", _size(path)) for path in _children(home.history, 3) if path not in folders]
     tables = [*home.warehouse.glob("models/*/*/*.parquet")]
@@ -74,9 +94,13 @@ def garbage(home: Home, keep: int) -> list[Garbage]:
     return found
 
 
-def remove(found: list[Garbage]) -> None:
-    """Remove it all; what is gone already is passed over."""
+def remove(found: list[Garbage], bucket: Bucket | None = None) -> None:
+    """Remove it all, what lies in the store from `bucket`; what is gone already is passed over."""
+    if bucket is not None:
+        bucket.delete(name for item in found for name in item.objects)
     for item in found:
+        if item.objects:
+            continue
         if item.path.is_dir():
             shutil.rmtree(item.path, ignore_errors=True)
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -30,9 +30,12 @@ def version_folder(home: Home, asset: str, partition: str | None, version: str) 
     return home.history / asset / (partition or "all").replace("|", "@") / version
 
 
-def keep(warehouse: Warehouse, asset: str, cell: Cell, version: str, files: Iterable[str]) -> None:
-    """Link a version's files, named relative to the warehouse, into the history. One that is there already stays."""
-    home = Home(warehouse.root.parent)
+def keep(
+    warehouse: Warehouse, asset: str, cell: Cell, version: str, files: Iterable[str], home: Home | None = None
+) -> None:
+    """Link a version's files, named relative to the warehouse, into the history (of `home`, by default the warehouse's own).
+    One that is there already stays."""
+    home = home or Home(warehouse.root.parent)
     kept = [file for file in files if file not in NOT_KEPT]
     folder = version_folder(home, asset, partition_key(cell), version)
     if not kept or folder.exists():
@@ -40,10 +43,11 @@ def keep(warehouse: Warehouse, asset: str, cell: Cell, version: str, files: Iter
     with atomic.new_folder(folder) as target:
         for file in kept:
             (target / file).parent.mkdir(parents=True, exist_ok=True)
-            _link(warehouse.root / file, target / file)
+            link(warehouse.root / file, target / file)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where there are no hard links."""
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links
@@ -57,9 +61,14 @@ def records_at(history: History, at: datetime) -> dict[tuple[str, str | None], R
 
 
 def snapshot(
-    home: Home, nodes: Mapping[str, Node], records: Mapping[tuple[str, str | None], Record], folder: Path
+    home: Home,
+    nodes: Mapping[str, Node],
+    records: Mapping[tuple[str, str | None], Record],
+    folder: Path,
+    fetch: Callable[[Record], object] = lambda record: None,
 ) -> Home:
-    """A home in `folder` whose tables are those of `records`, as links; its table `lineage` ends with them.
+    """A home in `folder` whose tables are those of `records`, as links; its table `lineage` ends with them. `fetch` may bring
+    the files of a version that are not here.
 
     Raises UserError when a version's files are neither in the history nor current.
     """
@@ -71,6 +80,8 @@ def snapshot(
             continue
         cell = cell_of_key(node.dims, partition)
         kept = version_folder(home, asset, partition, record.data_version)
+        if not kept.exists():
+            fetch(record)
         for name in node.writes:
             file = name.format(model=cell.model, constitution=cell.constitution)
             source = kept / file

@@ -9,6 +9,9 @@ cache/      base models, judge answers, finished results by the hash of their in
 history/    files of earlier versions, one folder a version
 work/       checkpoints of what is unfinished; safe to delete, at the price of starting over
 dagster/    Dagster's own storage
+
+With `RLAIF_STORE` the first two and history/ are a copy of what lies in a bucket (`rlaif_dagster.bucket`), and store.json
+says of which.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from filelock import FileLock
@@ -22,6 +22,9 @@ from rlaif_dagster import atomic
 from rlaif_dagster.home import Home
 from rlaif_dagster.warehouse.schemas import TABLES
 from rlaif_dagster.warehouse.store import Cell, Warehouse, to_arrow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def partition_key(cell: Cell) -> str | None:
@@ -84,21 +87,24 @@ def append_record(warehouse: Warehouse, record: Record) -> None:
 
 def append_records(warehouse: Warehouse, records: Iterable[Record]) -> None:
     """Add records to their assets' histories, one write an asset."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows: dict[str, list[dict[str, Any]]] = {}
+    by_asset: dict[str, list[Record]] = {}
     for record in records:
-        rows.setdefault(record.asset, []).append(_row(record))
-    for asset, new in rows.items():
+        by_asset.setdefault(record.asset, []).append(record)
+    for asset, new in by_asset.items():
         path = warehouse.path("lineage", part=asset)
         with FileLock(_lock(warehouse, asset)):  # of two processes, the second adds to what the first wrote
-            added = to_arrow(TABLES["lineage"], pd.DataFrame(new), Cell())
-            table = added
-            if path.exists():  # a file of an older release may lack a column
-                known = pq.read_table(path, partitioning=None)
-                table = pa.concat_tables([known, added], promote_options="default")
-            atomic.write_file(path, partial(pq.write_table, table, compression="zstd"))
+            known = pq.read_table(path, partitioning=None) if path.exists() else None
+            atomic.write_file(path, partial(pq.write_table, with_records(known, new), compression="zstd"))
+
+
+def with_records(known: pa.Table | None, new: Sequence[Record]) -> pa.Table:
+    """An asset's records with new ones added. A file of an older release may lack a column."""
+    import pyarrow as pa
+
+    added = to_arrow(TABLES["lineage"], pd.DataFrame([_row(record) for record in new]), Cell())
+    return added if known is None else pa.concat_tables([known, added], promote_options="default")
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -132,9 +138,13 @@ def _records_in(path: Path) -> tuple[Record, ...]:
     stamp = _stamp(path)
     known = _READ.get(path)
     if known is None or known[0] != stamp:
-        rows = pq.read_table(path, partitioning=None).to_pylist()
-        known = _READ[path] = (stamp, tuple(_record(row) for row in rows))
+        known = _READ[path] = (stamp, records_of(pq.read_table(path, partitioning=None)))
     return known[1]
+
+
+def records_of(table: pa.Table) -> tuple[Record, ...]:
+    """The records in a part of the table `lineage`, in the order in which they were added."""
+    return tuple(_record(row) for row in table.to_pylist())
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

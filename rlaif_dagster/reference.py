@@ -73,6 +73,10 @@ preferred, and a category where there is one.
 VARIABLES = {
     "RLAIF_DATA": "the folder of the files you edit; by default `data/` of the study's folder",
     "RLAIF_HOME": "the folder of results; by default `.rlaif/` of the study's folder",
+    "RLAIF_STORE": "results on S3-compatible storage, `s3://bucket/prefix`; the folder of results is then a copy of it "
+    "(deploy/storage.md)",
+    "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "where that storage is and the keys to it, as for every tool of "
+    "S3's; so are AWS_PROFILE, AWS_REGION and the files of ~/.aws",
     "RLAIF_POSTGRES": "address of a PostgreSQL database for Dagster's storage, instead of SQLite",
     "RLAIF_ONEDNN": "`0`: float32 products by MKL on every processor",
     "RLAIF_STEPS": "`kubernetes`: every step is a pod of its own (deploy/README.md); `ray`: every step runs on a Ray cluster "

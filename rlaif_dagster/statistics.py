@@ -3,13 +3,17 @@
 Every interval is a 95% one unless `z` says otherwise.
 
 shares of yes            Wilson's interval, which stays inside 0..1 and has a width when every item went the same way
-paired yes and no        Bonett and Price's (2012) for the difference of two shares on the same items; like McNemar's test it
-                         looks at the items on which only one side is right, and it has a width when there are none
+paired yes and no        Tango's score interval (1998) for the difference of two shares on the same items: all differences
+                         that McNemar's test, put to them, would not reject. So it excludes zero where McNemar's p is
+                         below 0.05 and nowhere else, and it has a width where no item differs
 means, other differences the percentile bootstrap (Efron, 1979) over items, with a fixed seed: the same values always give
                          the same interval
 several training seeds   items and seeds are crossed random effects: another draw of either would move the number. A
                          bootstrap over three seeds would claim too much (it knows three values), so the two variances
-                         are estimated and added, with Satterthwaite's degrees of freedom
+                         are estimated by the analysis of variance, each is multiplied by the square of its own quantile
+                         of Student's t, and they are added (Howe, 1974; two or three trainings have the heavy tail, and
+                         hundreds of items do not); a share has Wilson's interval at the number of items that would make
+                         for that width
 
 A test simulates studies with known truths and counts how often each interval covers it.
 """
@@ -28,7 +32,6 @@ Z80 = (
     0.8416212335729143  # one-sided: with 80% power a difference is found that lies Z95 + Z80 standard errors from zero
 )
 RESAMPLES = 10_000
-EXACT_MCNEMAR = 1_000  # items that differ; the binomial's terms outgrow a float soon after
 _BLOCK = 4_000_000  # resampled values in memory at a time
 
 Values = Sequence[float] | np.ndarray
@@ -51,7 +54,7 @@ class Mean(NamedTuple):
     high: float
 
 
-def wilson(successes: float, n: int, z: float = Z95) -> tuple[float, float]:
+def wilson(successes: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Wilson's score interval `(low, high)` for a share of `successes` among `n` (Wilson, 1927).
 
     Nothing observed (n = 0) says nothing: (0, 1). Raises ValueError when successes are not between 0 and n.
@@ -95,9 +98,9 @@ def bootstrap_mean(values: Values, seed: int = 0, n_boot: int = RESAMPLES) -> Es
 
 
 def paired_difference(a: Values, b: Values, seed: int = 0, n_boot: int = RESAMPLES) -> Estimate:
-    """Mean of `a - b` item by item, with its interval: Bonett and Price's where both sides are yes or no, else the
-    bootstrap's. Pairing takes out what the items have in common, so it sees differences that the two means' own
-    intervals hide. Raises ValueError for different lengths."""
+    """Mean of `a - b` item by item, with its interval: Tango's where both sides are yes or no, else the bootstrap's.
+    Pairing takes out what the items have in common, so it sees differences that the two means' own intervals hide.
+    Raises ValueError for different lengths."""
     first, second = _paired(a, b)
     if np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all():
         return discordant_interval(int((first > second).sum()), int((first < second).sum()), len(first))
@@ -106,13 +109,33 @@ def paired_difference(a: Values, b: Values, seed: int = 0, n_boot: int = RESAMPL
 
 def discordant_interval(only_a: int, only_b: int, n: int, z: float = Z95) -> Estimate:
     """Difference `(only_a - only_b) / n` of two shares of yes among the same `n` items, `only_a` and `only_b` of which
-    said yes on one side alone (Bonett and Price, 2012: one item is added to each). Raises ValueError for more of them
-    than items."""
+    said yes on one side alone, with Tango's score interval. Raises ValueError for more of them than items."""
     if min(only_a, only_b) < 0 or only_a + only_b > n or n == 0:
         raise ValueError(f"at most n items can differ, found {only_a} and {only_b} of {n}")
-    center, stderr = _laplace(only_a, only_b, n)
     value = (only_a - only_b) / n
-    return Estimate(value, max(-1.0, min(value, center - z * stderr)), min(1.0, max(value, center + z * stderr)))
+
+    def bound(end: float) -> float:
+        inside, outside = value, end
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            within = _score(only_a, only_b, n, middle) <= z * z
+            inside, outside = (middle, outside) if within else (inside, middle)
+        return inside
+
+    return Estimate(value, bound(-1.0), bound(1.0))
+
+
+def _score(only_a: int, only_b: int, n: int, difference: float) -> float:
+    """The square of Tango's statistic: how far the shares are from a true `difference`, in standard errors at the most
+    likely shares that have it. At a difference of zero it is McNemar's."""
+    linear = (2 * n - only_a + only_b) * difference - only_a - only_b
+    constant = only_b * difference * (1 - difference)
+    share_b = (math.sqrt(max(0.0, linear**2 + 8 * n * constant)) - linear) / (4 * n)
+    variance = n * (2 * share_b + difference * (1 - difference))
+    distance = only_a - only_b - n * difference
+    if variance <= 0:
+        return math.inf if distance else 0.0
+    return distance**2 / variance
 
 
 def win_rate_interval(outcomes: Values, seed: int = 0, n_boot: int = RESAMPLES) -> Estimate:
@@ -133,25 +156,25 @@ def win_rate_interval(outcomes: Values, seed: int = 0, n_boot: int = RESAMPLES) 
 
 
 class Crossed(NamedTuple):
-    """A number over items and training seeds: its interval, its standard error and their share in it.
-
-    `seed_share` is the part of the variance that comes from the seeds, None where no side has more than one.
-    """
+    """A number over items and training seeds: its interval, its standard error, how many of them the interval reaches to
+    either side, and the seeds' share in the variance (None where no side has more than one)."""
 
     value: float
     low: float
     high: float
     stderr: float
+    reach: float
     seed_share: float | None
 
 
 def over_seeds(a: np.ndarray, b: np.ndarray | None = None) -> Crossed:
     """Mean of `a` [seeds, items], or of `a - b` with `b` [its seeds, the same items], with both levels in the interval.
 
-    The variance of the mean is that of the items' (differences of) means over seeds, plus for every side with several
-    seeds that of its seeds' means over items. What both count twice, the noise of single cells, is left in: few seeds
-    make it too uncertain to subtract. A side with one seed speaks for that seed alone. Raises ValueError for sides
-    with different numbers of items, or fewer than two items.
+    The variance of the mean is that of the items' (differences of) means over seeds, plus that of the seeds' means over
+    items on every side that has several, less the noise of single cells, which both hold; never less than the items'
+    own. Where both sides say yes or no, two items that differ are added, one each way (Bonett and Price, 2012): no number
+    of items that agree makes two policies the same. A side with one seed speaks for that seed alone. Raises ValueError
+    for sides with different numbers of items, or fewer than two items.
     """
     sides = [_matrix(a)] if b is None else [_matrix(a), -_matrix(b)]
     if len({side.shape[1] for side in sides}) > 1:
@@ -159,16 +182,55 @@ def over_seeds(a: np.ndarray, b: np.ndarray | None = None) -> Crossed:
     items = np.sum([side.mean(axis=0) for side in sides], axis=0)
     if len(items) < 2:
         raise ValueError(f"at least two items are needed, found {len(items)}")
-    parts = [(float(items.var(ddof=1)) / len(items), len(items) - 1)]
+    value = center = float(items.mean())
+    of_items, farthest = float(items.var(ddof=1)) / len(items), math.inf
+    if b is not None and all(np.isin(np.abs(side), (0.0, 1.0)).all() for side in sides):
+        farthest, (center, of_items) = 1.0, _with_two_more(items)
+    of_seeds, freedom = _of_seeds([side for side in sides if len(side) > 1])
+    variance = of_items + of_seeds
+    square = t_quantile(len(items) - 1) ** 2 * of_items + t_quantile(freedom) ** 2 * of_seeds
+    half, reach = math.sqrt(square), math.sqrt(square / variance) if variance else Z95
+    share = None if all(len(side) == 1 for side in sides) else (of_seeds / variance if variance else 0.0)
+    low, high = max(-farthest, min(value, center - half)), min(farthest, max(value, center + half))
+    return Crossed(value, low, high, math.sqrt(variance), reach, share)
+
+
+def share_over_seeds(values: np.ndarray) -> Crossed:
+    """Mean of `values` [seeds, items] between 0 and 1, with both levels in an interval that stays between 0 and 1.
+
+    Wilson's, for as many items as would make for the variance of `over_seeds` (Korn and Graubard, 1998), reaching as
+    many standard errors. Where all values are alike nothing can be estimated, and the items are counted. Raises
+    ValueError for values outside 0..1 and fewer than two items.
+    """
+    array = _matrix(values)
+    if array.min() < 0 or array.max() > 1:
+        raise ValueError(f"values must be between 0 and 1, found {array.min()} to {array.max()}")
+    found = over_seeds(array)
+    spread, variance = found.value * (1 - found.value), found.stderr**2
+    n = spread / variance if spread and variance else float(array.shape[1])
+    low, high = wilson(min(found.value, 1.0) * n, n, found.reach)
+    return found._replace(low=low, high=high)
+
+
+def _of_seeds(sides: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The variance of the mean that comes from the seeds of all sides, with its degrees of freedom (Satterthwaite's): that
+    of their means, less what the noise of single cells contributes; 0 where the noise explains all of it."""
+    means, noise = [], 0.0
     for side in sides:
-        if len(side) > 1:
-            parts.append((float(side.mean(axis=1).var(ddof=1)) / len(side), len(side) - 1))
-    variance = sum(part for part, _ in parts)
-    freedom = variance**2 / sum(part**2 / df for part, df in parts) if variance else math.inf
-    half = t_quantile(freedom) * math.sqrt(variance)
-    value = float(items.mean())
-    share = None if len(parts) == 1 else (1 - parts[0][0] / variance if variance else 0.0)
-    return Crossed(value, value - half, value + half, math.sqrt(variance), share)
+        seeds, items = side.shape
+        residual = side - side.mean(axis=0) - side.mean(axis=1, keepdims=True) + side.mean()
+        means.append((float(side.mean(axis=1).var(ddof=1)) / seeds, seeds - 1))
+        noise += float((residual**2).sum()) / ((seeds - 1) * (items - 1)) / items / seeds
+    whole = sum(part for part, _ in means)
+    freedom = whole**2 / sum(part**2 / df for part, df in means) if whole else math.inf
+    return max(0.0, whole - noise), freedom
+
+
+def _with_two_more(differences: np.ndarray) -> tuple[float, float]:
+    """Mean of the items' differences and its variance, after one item was added that differs by 1 and one by -1."""
+    n = len(differences) + 2
+    mean = float(differences.sum()) / n
+    return mean, (float((differences**2).sum() + 2) / n - mean**2) / n
 
 
 def items_needed(difference: float, deviation: float) -> int | None:
@@ -183,8 +245,8 @@ def detectable(deviation: float, n: int) -> float:
 
 
 def paired_deviation(a: Values, b: Values) -> float:
-    """Standard deviation of an item's difference. Where both sides are yes or no it is Bonett and Price's, which is not
-    zero when no item differs."""
+    """Standard deviation of an item's difference. Where both sides are yes or no it is Bonett and Price's (2012: one item
+    is added to each side), which is not zero when no item differs."""
     first, second = _paired(a, b)
     if np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all():
         n = len(first)
@@ -206,15 +268,12 @@ def t_quantile(freedom: float) -> float:
 
 
 def mcnemar(a: Values | Sequence[bool], b: Values | Sequence[bool]) -> float:
-    """Two-sided exact p-value that two classifiers are right equally often, from the items on which only one is right
-    (McNemar, 1947): binomial, or, beyond EXACT_MCNEMAR of them, normal with continuity correction. 1.0 when they never
-    differ."""
+    """Two-sided p-value that two classifiers are right equally often, from the items on which only one is right (McNemar,
+    1947, without continuity correction: the exact test on as few items as a study has rejects in one case of a hundred
+    where it should in five). 1.0 when they never differ."""
     first, second = (side.astype(bool) for side in _paired(a, b))
     only_a, only_b = int((first & ~second).sum()), int((~first & second).sum())
-    n, k = only_a + only_b, min(only_a, only_b)
-    if n > EXACT_MCNEMAR:
-        return math.erfc(max(0.0, abs(only_a - only_b) - 1) / math.sqrt(2 * n))
-    return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+    return math.erfc(abs(only_a - only_b) / math.sqrt(2 * (only_a + only_b))) if only_a + only_b else 1.0
 
 
 def logistic_regression(design: np.ndarray, target: np.ndarray, ridge: float | np.ndarray = 1e-3) -> np.ndarray:

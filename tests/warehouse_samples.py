@@ -72,6 +72,9 @@ def write_measurements(root: Path) -> Warehouse:
         {
             "arm_a": arm,
             "arm_b": "base",
+            "seed_a": None,
+            "seed_b": None,
+            "seed_share": None,
             "wins_a": won,
             "wins_b": 4 - won,
             "ties": 0,

@@ -42,6 +42,7 @@ class Adapter:
 
 def find_adapter(home: Home, model: str, constitution: str, arm: Arm, seed: int | None) -> Adapter | None:
     """The arm's adapter, None for `base`. UserError when it was never trained, or not with that seed."""
+    from rlaif_dagster.bucket.sharing import fetch_adapter
     from rlaif_dagster.warehouse.sql import connect
 
     if arm is Arm.base:
@@ -59,6 +60,8 @@ def find_adapter(home: Home, model: str, constitution: str, arm: Arm, seed: int 
             f"arm {arm} of {model}/{constitution} has no seed {seed}; trained seeds: {', '.join(map(str, found))}"
         )
     adapter = found[chosen]
+    if not adapter.path.exists():
+        fetch_adapter(home, adapter.path, adapter.digest)
     if not adapter.path.exists():
         raise UserError(f"{adapter.path}: the adapter of arm {arm} is gone; run `rlaif up` to train it again")
     return adapter

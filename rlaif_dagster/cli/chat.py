@@ -28,11 +28,11 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 256,
 ) -> None:
     """Talk to an arm of one cell; the answer appears as it is written. Reads lines from a pipe as well."""
-    from rlaif_dagster.home import current_home
+    from rlaif_dagster.bucket.local_copy import fresh_home
 
     chosen = select(model, constitution)
     name, rules = chosen.one("chat")
-    home = current_home()
+    home = fresh_home()
     adapter = find_adapter(home, name, rules, arm, seed)
 
     from rlaif_dagster.language.base_model import load

@@ -1,7 +1,7 @@
 """`rlaif compare`: two arms or two cells side by side, measure by measure, with intervals.
 
 Differences are paired: prompt by prompt and question by question, over what both sides have. Their intervals are much
-narrower than those of the two levels would suggest.
+narrower than those of the two levels would suggest. Training seeds of an arm are a level of their own in them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,16 @@ from rlaif_dagster.cli.screen import results
 from rlaif_dagster.errors import UserError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import pandas as pd
     from rich.table import Table
 
     from rlaif_dagster.home import Home
-    from rlaif_dagster.records import History
     from rlaif_dagster.report.estimate import Estimate
-    from rlaif_dagster.report.evidence import WinRate
+    from rlaif_dagster.report.evidence import Scores, WinRate
     from rlaif_dagster.warehouse.store import Cell
 
-Place = tuple["Cell", str | None]  # a cell, and the time as it was written
-PREVIOUS = "previous"
+Place = tuple["Cell", str | None]  # a cell, and the time or version as it was written
 ANSWER = 160  # characters of an answer that is shown
-SEED = 0  # of the bootstrap, so that the same tables give the same interval
 
 
 @dataclass(frozen=True)
@@ -54,11 +49,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Level:
-    """A measure of one side, with the items behind it (indexed by prompt or question) for pairing."""
+    """A measure of one side, with the scores behind it (by seed and prompt or question) for pairing."""
 
     name: str
     estimate: Estimate
-    items: pd.Series
+    scores: Scores
 
 
 @dataclass(frozen=True)
@@ -70,31 +65,37 @@ class Measured:
 
     @classmethod
     def read(cls, home: Home, cell: Cell) -> Measured:
-        from rlaif_dagster.report.evidence import gather, item_means, table
+        import numpy as np
+        import pandas as pd
+
+        from rlaif_dagster.report.evidence import gather, scores_by_arm, table
         from rlaif_dagster.report.suites import suites_of
         from rlaif_dagster.warehouse.cell import cell_tables
 
         tables = cell_tables(home, cell)
         evidence, adherence = gather(tables), table(tables, "adherence")
         held_out = adherence[adherence["split"] == "eval"]
-        items = {
-            f"adherence-{decoding}": item_means(rows, "prompt_id", "adherent")
+        scores = {
+            f"adherence-{decoding}": scores_by_arm(rows, "prompt_id", "adherent")
             for decoding, rows in held_out.groupby("decoding")
         }
         for suite in suites_of(table(tables, "benchmarks"), table(tables, "benchmark_items")):
-            items[suite.key] = item_means(suite.items, "item_id", "score")
-        none = adherence["adherent"].iloc[:0].astype(float)
+            scores[suite.key] = scores_by_arm(suite.items, "item_id", "score")
+        none = np.empty((1, 0)), pd.Index([])
         levels: dict[str, dict[str, Level]] = {}
         for measure in (*evidence.adherence, *evidence.suites):
             for arm, estimate in measure.estimates.items():
-                level = Level(measure.name, estimate, items[measure.key].get(arm, none))
+                level = Level(measure.name, estimate, scores[measure.key].get(arm, none))
                 levels.setdefault(arm, {})[measure.key] = level
         return cls(levels, evidence.wins)
 
 
 def compare(
     a: Annotated[
-        str, typer.Argument(metavar="A", help="An arm (`dpo`), or a cell: `model/constitution[/arm]`; either `@TIME`.")
+        str,
+        typer.Argument(
+            metavar="A", help="An arm (`dpo`), or a cell: `model/constitution[/arm]`; either `@TIME` or `@VERSION`."
+        ),
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with, named in the same way.")],
     model: ModelsOption = None,
@@ -104,12 +105,13 @@ def compare(
     """Two arms, cells, or versions of one cell side by side: adherence, benchmarks, the judge's preference, with intervals.
 
     A cell without an arm stands for each of its arms in turn. `@2026-11-23`, `@14:30` or `@2 hours ago` is the cell as it
-    stood then, `@previous` as it stood before its latest results.
+    stood then, `@previous` as it stood before its latest results, and `@4f1c09` as it stood on that version of one of its
+    assets, which `rlaif lineage` and `rlaif status` name.
     """
-    from rlaif_dagster.home import current_home
+    from rlaif_dagster.bucket.local_copy import fresh_home
 
     chosen = select(model, constitution)
-    home = current_home()
+    home = fresh_home()
     pairs = sides(a, b, chosen)
     with tempfile.TemporaryDirectory(prefix="rlaif-compare-") as folder:
         places = dict.fromkeys(side.place for pair in pairs for side in pair)
@@ -128,26 +130,16 @@ def _home_at(home: Home, cell: Cell, at: str | None, folder: Path) -> Home:
     """The home whose tables are those of the time, as links in `folder`."""
     if at is None:
         return home
-    from rlaif_dagster.cli.moments import moment
+    from rlaif_dagster.bucket.local_copy import fetch_record
+    from rlaif_dagster.cli.standing import stood_at
     from rlaif_dagster.cli.study import graph
     from rlaif_dagster.history import records_at, snapshot
     from rlaif_dagster.records import read_history
     from rlaif_dagster.warehouse.store import Warehouse
 
     history = read_history(Warehouse(home.warehouse))
-    when = before_latest(history, cell) if at == PREVIOUS else moment(at)
-    return snapshot(home, graph(), records_at(history, when), folder)
-
-
-def before_latest(history: History, cell: Cell) -> datetime:
-    """When the cell's last report but one was written; UserError where there was only one."""
-    from rlaif_dagster.records import partition_key
-
-    reports = history.get(("report", partition_key(cell)), ())
-    earlier = [record for record in reports if record.data_version != reports[-1].data_version]
-    if not earlier:
-        raise UserError(f"{cell.model}/{cell.constitution}@{PREVIOUS}: its results were made only once; name a time")
-    return earlier[-1].ended_at
+    records = records_at(history, stood_at(history, cell, at))
+    return snapshot(home, graph(), records, folder, lambda record: fetch_record(home, record))
 
 
 def changed_answers(before: Home, after: Home, one: Side, other: Side) -> pd.DataFrame:
@@ -219,6 +211,7 @@ def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | Non
     from rich.table import Table
 
     from rlaif_dagster.cli.arms import written
+    from rlaif_dagster.report.evidence import difference
 
     first, second = (cells[side.place].levels.get(side.arm, {}) for side in (a, b))
     shared = [key for key in first if key in second]
@@ -229,15 +222,15 @@ def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | Non
         table.add_column(column, justify="left" if column == "measure" else "right")
     for key in shared:
         one, other = first[key], second[key]
-        difference = paired(one.items, other.items)
+        found = difference(one.scores, other.scores)
         table.add_row(
             one.name,
             written(one.estimate),
             written(other.estimate),
-            difference.points if difference else "–",
-            difference.points_range if difference else "–",
-            str(difference.n) if difference else "–",
-            style="bold" if difference and difference.sign() else None,
+            found.points if found else "–",
+            found.points_range if found else "–",
+            str(found.n) if found else "–",
+            style="bold" if found and found.sign() else None,
         )
     won = (
         cells[a.place].wins.get((a.arm, b.arm)) if a.place == b.place else None
@@ -246,19 +239,6 @@ def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | Non
         rates = written(won.rate), written(won.reversed().rate)
         table.add_row("preferred by the judge", *rates, "", "", str(won.rate.n))
     return table
-
-
-def paired(a: pd.Series, b: pd.Series) -> Estimate | None:
-    """Mean of a minus b over the items that both have, with its interval; None with fewer than two."""
-    import pandas as pd
-
-    from rlaif_dagster.report.estimate import Estimate
-    from rlaif_dagster.statistics import paired_difference
-
-    both = pd.concat([a.rename("a"), b.rename("b")], axis=1, join="inner").dropna().sort_index()
-    if len(both) < 2:
-        return None
-    return Estimate(*paired_difference(both["a"].to_numpy(), both["b"].to_numpy(), SEED), len(both))
 
 
 def _heading(side: Side, other: Side) -> str:

@@ -71,6 +71,7 @@ def examine(chosen: Selection, home: Home) -> Iterable[Finding]:
         yield from memory(name, chosen, home)
         yield from vllm(name, chosen)
     yield disk(chosen, home)
+    yield from store(home)
     yield from keys(chosen)
 
 
@@ -176,6 +177,20 @@ def estimate_parameters(name: str, spec: ModelSpec, home: Home) -> float | None:
         number, unit = sizes[-1]
         return float(number) * (1e9 if unit.lower() == "b" else 1e6)
     return None
+
+
+def store(home: Home) -> Iterable[Finding]:
+    """Whether the storage that the environment names can be used; nothing where results are local."""
+    from rlaif_dagster.bucket.local_copy import store_of
+
+    try:
+        bucket = store_of(home)
+        if bucket is not None:
+            makers = [one.name for one in bucket.list("locks/") if one.size]
+            text = f"{bucket.address} answers and keeps conditional writes; {home.root} is its copy"
+            yield Finding("store", "ok", f"{text}; being made: {', '.join(makers) or 'nothing'}")
+    except UserError as error:
+        yield Finding("store", "warn", str(error))
 
 
 def disk(chosen: Selection, home: Home) -> Finding:

@@ -32,14 +32,14 @@ def export(
     ] = False,
 ) -> None:
     """Write a trained arm for `from_pretrained`: weights as safetensors, tokenizer and model card; prints the folder."""
-    from rlaif_dagster.home import current_home
+    from rlaif_dagster.bucket.local_copy import fresh_home
 
     chosen = select(model, constitution)
     name, rules = chosen.one("export")
     target = folder.expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} exists and is not an empty folder; name another or remove it")
-    home = current_home()
+    home = fresh_home()
     trained = find_adapter(home, name, rules, arm, seed)
     if trained is None:
         raise UserError(

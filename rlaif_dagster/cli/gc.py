@@ -23,10 +23,10 @@ def gc(
 
     What is current always stays, and so do base models, judge answers and the records of what was made from what.
     """
+    from rlaif_dagster.bucket.local_copy import fresh_home, store_of
     from rlaif_dagster.garbage import garbage, remove
-    from rlaif_dagster.home import current_home
 
-    home = current_home()
+    home = fresh_home()
     found = sorted(garbage(home, keep), key=lambda item: -item.size)
     if not found:
         typer.echo("Nothing to remove.")
@@ -42,5 +42,5 @@ def gc(
         return
     if not yes and not typer.confirm("Remove them?"):
         raise typer.Exit(1)
-    remove(garbage(home, keep))
+    remove(garbage(home, keep), store_of(home))
     typer.echo("Removed.")

@@ -41,10 +41,11 @@ def report(
 
 
 def _pages(chosen: Selection) -> list[Path]:
+    from rlaif_dagster.bucket.local_copy import fresh_home
     from rlaif_dagster.errors import UserError
-    from rlaif_dagster.home import current_home, report_path
+    from rlaif_dagster.home import report_path
 
-    home = current_home()
+    home = fresh_home()
     paths = {cell: report_path(home, str(cell.model), str(cell.constitution)) for cell in chosen.cells()}
     missing = [cell_name(cell) for cell, path in paths.items() if not path.exists()]
     if missing:
@@ -56,11 +57,11 @@ def _study_page() -> Path:
     """The page over every cell that the files in data/ span, made from the tables as they are now."""
     from datetime import UTC, datetime
 
+    from rlaif_dagster.bucket.local_copy import fresh_home
     from rlaif_dagster.cli.cells import EVERY
-    from rlaif_dagster.home import current_home
     from rlaif_dagster.report.study import write_study
 
-    return write_study(current_home(), list(select([EVERY], [EVERY]).cells()), datetime.now(UTC))
+    return write_study(fresh_home(), list(select([EVERY], [EVERY]).cells()), datetime.now(UTC))
 
 
 def _added(file: Path) -> str:

@@ -39,11 +39,11 @@ def sql(
     Here `--model` and `--constitution` narrow the tables to these cells; without them every cell is there.
     """
     from rlaif_dagster import atomic
+    from rlaif_dagster.bucket.local_copy import fresh_home
     from rlaif_dagster.errors import UserError, visible
-    from rlaif_dagster.home import current_home
     from rlaif_dagster.warehouse.sql import query as run
 
-    home = current_home()
+    home = fresh_home()
     if query is None:
         _list_tables(home)
         return

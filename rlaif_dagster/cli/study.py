@@ -43,8 +43,8 @@ def graph() -> Mapping[str, Node]:
 def open_study(chosen: Selection) -> Study:
     """The study behind a selection. Every file in data/ is checked first: with a wrong one nothing runs."""
     with loading():
+        from rlaif_dagster.bucket.local_copy import fresh_home
         from rlaif_dagster.estimates import estimator
-        from rlaif_dagster.home import current_home
         from rlaif_dagster.inputs import check_inputs
 
     check_inputs(chosen.project)
@@ -52,7 +52,7 @@ def open_study(chosen: Selection) -> Study:
     nodes = graph()
     from rlaif_dagster.lineage.study import Study
 
-    home = current_home()
+    home = fresh_home()
     return Study(definitions(), nodes, chosen.project, home, estimator(chosen.project, home), load=definitions)
 
 

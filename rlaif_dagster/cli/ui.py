@@ -19,8 +19,9 @@ def ui(
     ] = "127.0.0.1",
 ) -> None:
     """Start Dagster's UI, its daemon and this project; Ctrl-C ends them. Runs and history live in RLAIF_HOME/dagster."""
+    from rlaif_dagster.bucket.local_copy import fresh_home
     from rlaif_dagster.errors import UserError
-    from rlaif_dagster.home import current_home, study_folder
+    from rlaif_dagster.home import study_folder
     from rlaif_dagster.instance_config import prepare_dagster_home
     from rlaif_dagster.spec.project import Project
 
@@ -40,7 +41,7 @@ def ui(
             probe.bind((host, port))
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
-    environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(current_home()))}
+    environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(fresh_home()))}
     typer.echo(f"Dagster's UI: http://{host}:{port} (storage {environment['DAGSTER_HOME']}; Ctrl-C ends it)")
     sys.stdout.flush()
     os.chdir(

@@ -1,7 +1,9 @@
-"""`rlaif up`: make what is stale, level by level, and say what came of it."""
+"""`rlaif up`: make what is stale, level by level, several steps at a time where asked to, and say what came of
+it."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, Selection, cell_name, select
+from rlaif_dagster.cli.made import Progress
 from rlaif_dagster.cli.plan import SelectOption
 from rlaif_dagster.cli.screen import progress, results
 from rlaif_dagster.cli.study import open_study
-from rlaif_dagster.cli.wording import dollars, duration, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rlaif_dagster.planning import Event, Outcome
+    from rlaif_dagster.planning import Outcome
 
 INTERRUPTED = 130
+APART = (sys.executable, "-m", "rlaif_dagster.cli.apart")
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -31,6 +34,16 @@ def up(
         float | None,
         typer.Option("--budget", min=0, metavar="USD", help="Stop judging before more than this is spent."),
     ] = None,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            "--parallel",
+            "-p",
+            min=1,
+            metavar="N",
+            help="Steps at a time, each in a process of its own, as the pools have slots.",
+        ),
+    ] = 1,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Stay, and make again what each edit in data/ makes stale.")
     ] = False,
@@ -41,7 +54,7 @@ def up(
     """
     console = progress()
     try:
-        status = _once(select(model, constitution), select_ or (), budget, console)
+        status = _once(select(model, constitution), select_ or (), budget, parallel, console)
         if watch:
             _follow(select(model, constitution).project.root, console)
     except KeyboardInterrupt:
@@ -51,14 +64,20 @@ def up(
         raise typer.Exit(status)
 
 
-def _once(chosen: Selection, select_: Sequence[str], budget: float | None, console: Console) -> int:
+def _once(chosen: Selection, select_: Sequence[str], budget: float | None, parallel: int, console: Console) -> int:
     """Make what is stale now; the exit status."""
     study = open_study(chosen)
-    from rlaif_dagster.lineage.carrying import carry_out
+    with Progress(console) as told:
+        if parallel > 1:
+            from rlaif_dagster.lineage.side_by_side import carry_out_side_by_side
 
-    outcome = carry_out(
-        study, chosen.models, chosen.constitutions, select_, budget_usd=budget, on_event=Progress(console)
-    )
+            outcome = carry_out_side_by_side(
+                study, chosen.models, chosen.constitutions, select_, budget, told, APART, parallel
+            )
+        else:
+            from rlaif_dagster.lineage.carrying import carry_out
+
+            outcome = carry_out(study, chosen.models, chosen.constitutions, select_, budget, told)
     if not (outcome.made or outcome.failed or outcome.blocked):
         typer.echo("Nothing to do: everything is fresh.")
     print_results(chosen)
@@ -92,54 +111,6 @@ def _listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file with its time and size; temporary ones of editors aside."""
     files = [path for path in folder.rglob("[!.]*") if path.is_file() and not path.name.endswith("~")]
     return {str(path): (stat.st_mtime_ns, stat.st_size) for path in files if (stat := path.stat())}
-
-
-class Progress:
-    """A line a step on stderr: what runs, then what came out and how long it took. The stages draw their own bars below
-    the line of the step that runs; lines, unlike a live display, stay readable beside them and in a log."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.done = 0
-        self.remaining: int | None = None
-
-    def __call__(self, event: Event) -> None:
-        first = self.remaining is None
-        if event.remaining is not None:
-            self.remaining = event.remaining
-        from rich.markup import escape
-
-        step = event.step
-        if step is None:
-            if first and self.remaining:
-                self.console.print(f"{plural(self.remaining, 'step')} at most")
-            return
-        name = f"{step.asset} [dim]{cell_name(step.cell)}[/dim]"
-        match event.kind:
-            case "started":
-                number = f"{self.done + 1}/{self.done + max(self.remaining or 0, 1)}"
-                expected = f", about {duration(step.seconds)}" if step.seconds is not None else ""
-                price = f", {dollars(step.usd)}" if step.usd else ""
-                self.console.print(f"[dim]{number:>7}[/dim]  {name}{expected}{price} …")
-            case "made":
-                self._line("green", "✓", name, event)
-            case "failed":
-                self._line("red", "✗", name, event)
-            case "blocked":
-                self._line("yellow", "-", name, event)
-            case "waiting" | "elsewhere":
-                self.console.print(f"         {name} [dim]{escape(event.message)}[/dim]")
-            case "planned":
-                pass
-
-    def _line(self, style: str, sign: str, name: str, event: Event) -> None:
-        from rich.markup import escape
-
-        self.done += 1
-        self.remaining = max((self.remaining or 0) - 1, 0)
-        took = f" {duration(event.seconds)}" if event.seconds is not None else ""
-        message = f" [dim]{escape(event.message)}[/dim]" if event.message else ""
-        self.console.print(f"      [{style}]{sign}[/{style}]  {name}{took}{message}")
 
 
 def print_results(chosen: Selection) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rlaif_dagster.statistics import (
+    Crossed,
     Estimate,
     detectable,
     items_needed,
@@ -25,6 +26,7 @@ from rlaif_dagster.statistics import (
     over_seeds,
     paired_deviation,
     paired_difference,
+    share_over_seeds,
 )
 
 ARMS = ("base", "sft", "dpo", "ppo")
@@ -174,9 +176,15 @@ def levels(items: pd.DataFrame, *, item: str = "item_id", score: str = "score") 
             mean = mean_interval(scores[0])
             out[str(arm)] = Estimate(mean.value, mean.low, mean.high), len(names)
         else:
-            found = over_seeds(scores)
+            found = level_over_seeds(scores)
             out[str(arm)] = Estimate(found.value, found.low, found.high), len(names)
     return out
+
+
+def level_over_seeds(scores: np.ndarray) -> Crossed:
+    """The mean of scores [seeds, items]; where they lie between 0 and 1, its interval does so too."""
+    shares = bool(scores.min() >= 0 and scores.max() <= 1)
+    return share_over_seeds(scores) if shares else over_seeds(scores)
 
 
 def _in_order(arms: Iterable[str]) -> list[str]:

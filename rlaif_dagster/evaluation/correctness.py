@@ -1,8 +1,8 @@
 """Is an answer right, where a program can tell: accepted answers by their words, an expected refusal by its phrases.
 
-A plain rule, and known to be one: it finds an accepted answer anywhere in the text, so it believes "Paris, not Lyon"
-and also "not Paris". It serves where no judge can read (a likelihood judge measures, it does not know facts), and as a
-second opinion elsewhere.
+A plain rule, and known to be one: it finds an accepted answer anywhere in the text, unless a negation stands right before
+it. So it believes "Paris, not Lyon" and not "Lyon, not Paris", but also "Paris is wrong". It serves where no judge can read
+(a likelihood judge measures, it does not know facts), and as a second opinion elsewhere.
 """
 
 from __future__ import annotations
@@ -41,14 +41,23 @@ _REFUSALS = re.compile(
 )
 
 
+_NEGATED = re.compile(
+    r"(?:\b(?:not|cannot|never|neither|nor|without|rather than|instead of|other than|anything but)|n't) "
+    r"(?:(?:a|an|the|in|at|on|of|by|from|for|to|be|been|have|called|named|really|actually|exactly|even|quite) )*$"
+)
+"""What stands before an accepted answer that is denied; "not only", "not just" and "not until" deny nothing."""
+
+
 def correctness(answer: str, reference: Sequence[str] | None) -> float | None:
-    """1.0 when the answer holds an accepted answer (or refuses, where `refuse` is expected), 0.0 when not, None where
-    the question is open. Case, kinds of apostrophes, dashes and white space do not matter; words must be whole, and
-    `10` is not found in `10.5`."""
+    """1.0 when the answer holds an accepted answer that it does not deny (or refuses, where `refuse` is expected), 0.0 when
+    not, None where the question is open. Case, kinds of apostrophes, dashes and white space do not matter; words must be
+    whole, and `10` is not found in `10.5`."""
     if reference is None or not len(reference):
         return None
     text = normalized(answer)
-    return float(any(_refuses(text) if accepted == REFUSE else _holds(text, accepted) for accepted in reference))
+    if REFUSE in reference and _refuses(text):
+        return 1.0
+    return float(_holds(text, [accepted for accepted in reference if accepted != REFUSE]))
 
 
 def refuses(answer: str) -> bool:
@@ -65,10 +74,16 @@ def normalized(text: str) -> str:
     return " ".join(text.split())
 
 
-def _holds(text: str, accepted: str) -> bool:
-    """Whole words; a number is whole when no digits continue it across a point or a comma."""
-    wanted = re.escape(normalized(accepted))
-    return re.search(rf"(?<!\w)(?<!\d[.,]){wanted}(?!\w)(?![.,]\d)", text) is not None
+def _holds(text: str, accepted: Sequence[str]) -> bool:
+    """Whole words, with no negation right before them; a number is whole when no digits continue it across a point or a
+    comma. Where a longer accepted answer is denied ("not the giant panda"), a shorter one within it is, too."""
+    found = [
+        match.span()
+        for one in accepted
+        for match in re.finditer(rf"(?<!\w)(?<!\d[.,]){re.escape(normalized(one))}(?!\w)(?![.,]\d)", text)
+    ]
+    denied = [span for span in found if _NEGATED.search(text[: span[0]])]
+    return any(not any(start <= span[0] and span[1] <= end for start, end in denied) for span in found)
 
 
 def _refuses(text: str) -> bool:

@@ -23,7 +23,7 @@ from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.api import ApiJudge
 from rlaif_dagster.judging.asking import Failure
 from rlaif_dagster.judging.asking_shards import ask as ask_questions
-from rlaif_dagster.judging.cache import Answer, cache_path, open_cache
+from rlaif_dagster.judging.cache import Answer, cache_path, known_keys, open_cache
 from rlaif_dagster.judging.claims import ask_once
 from rlaif_dagster.judging.panel import PanelJudge, committed_for
 from rlaif_dagster.judging.template import Message
@@ -118,11 +118,7 @@ def _by_asking(
     progress: str | None,
 ) -> list[Grade]:
     """Every reply is in the judge's cache as it arrives, so nothing is paid for twice."""
-    principles = [[principle.text.strip(), principle.weight] for principle in constitution.principles]
-    keys = [
-        content_hash("grade", judge.spec.meaning(), GRADE_VERSION, principles, one.prompt, one.answer, one.reference)
-        for one in answers
-    ]
+    keys = [_key(one, constitution, judge) for one in answers]
     with open_cache(cache_path(judge.home)) as cache:
         replies: dict[str, Answer | Failure] = dict(cache.get(keys))
         asked = {
@@ -141,6 +137,23 @@ def _by_asking(
         replies |= elsewhere | fresh
     paid = set(fresh)
     return [_from_reply(replies[key], one, paid=key in paid) for key, one in zip(keys, answers, strict=True)]
+
+
+def ungraded(answers: Sequence[Graded], constitution: Constitution, judge: ApiJudge) -> list[list[Message]]:
+    """The messages of every distinct question that the judge's cache has no answer to. Reads the cache and nothing else."""
+    asked = {_key(one, constitution, judge): one for one in answers}
+    known = known_keys(cache_path(judge.home), asked)
+    return [
+        grade_messages(constitution, one.prompt, one.answer, one.reference)
+        for key, one in asked.items()
+        if key not in known
+    ]
+
+
+def _key(one: Graded, constitution: Constitution, judge: ApiJudge) -> str:
+    """All that the judge is given."""
+    principles = [[principle.text.strip(), principle.weight] for principle in constitution.principles]
+    return content_hash("grade", judge.spec.meaning(), GRADE_VERSION, principles, one.prompt, one.answer, one.reference)
 
 
 def _from_reply(reply: Answer | Failure, asked: Graded, *, paid: bool) -> Grade:

@@ -9,12 +9,18 @@ the difficulty of the instruction:
 
 with `sd` the standard deviation of the length differences (in characters), fitted by logistic regression, ties counting
 half; the number reported is sigmoid(theta).
+
+Training seeds are a level of their own. Arms meet seed by seed, each such meeting has a row, and one row pools them: its
+intervals are about the methods, and hold what another training would have changed (`statistics.share_over_seeds`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations, cycle, islice
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,46 +29,83 @@ from rlaif_dagster.evaluation.duels import Duel, Judged, judge_duels
 from rlaif_dagster.judging.verdicts import Judge
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Judging
-from rlaif_dagster.statistics import Z95, Estimate, logistic_regression, wilson, win_rate_interval
+from rlaif_dagster.statistics import (
+    Z95,
+    Crossed,
+    Estimate,
+    logistic_regression,
+    share_over_seeds,
+    wilson,
+    win_rate_interval,
+)
 
 ARMS = ("base", "sft", "dpo", "ppo")
 COLUMNS = [
-    "arm_a", "arm_b", "wins_a", "wins_b", "ties", "win_rate", "ci_low", "ci_high", "length_controlled_win_rate",
-    "length_controlled_low", "length_controlled_high", "n", "unjudged", "errors", "order_consistent", "format_n",
-    "format_agreement",
+    "arm_a", "arm_b", "seed_a", "seed_b", "wins_a", "wins_b", "ties", "win_rate", "ci_low", "ci_high", "seed_share",
+    "length_controlled_win_rate", "length_controlled_low", "length_controlled_high", "n", "unjudged", "errors",
+    "order_consistent", "format_n", "format_agreement",
 ]  # fmt: skip
-COUNTS = ("n", "unjudged", "errors", "format_n")
+RATES = (
+    "win_rate", "ci_low", "ci_high", "seed_share", "length_controlled_win_rate", "length_controlled_low",
+    "length_controlled_high", "order_consistent", "format_agreement",
+)  # fmt: skip
 FAR = 64.0  # in theta: no interval reaches further
 RIDGE = (1e-3, 1.0)  # on theta, barely, so that it stays finite; on phi, a prior of one unit of log-odds
+
+
+class Meeting(NamedTuple):
+    """Answers of two policies to one prompt; unpacks as seeds, prompt and texts."""
+
+    seed_a: int
+    seed_b: int
+    prompt_id: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Fought:
+    """A meeting before the judge: the duel, what came of it, and the outcome for a (None where no verdict came)."""
+
+    meeting: Meeting
+    duel: Duel
+    judged: Judged
+    outcome: float | None
 
 
 def head_to_head(
     responses: pd.DataFrame, prompts: pd.DataFrame, constitution: Constitution, recipe: Judging, judge: Judge
 ) -> pd.DataFrame:
     """The table `head_to_head`: every two arms on the greedy answers to the eval prompts, the later arm (dpo against
-    base) first.
+    base) first; a row that pools all their seeds (seed_a and seed_b are null), then one for each two seeds that met.
 
     Arms with several seeds meet seed by seed, a single one (base) meeting each; an answer counts as a win when its
     probability exceeds the tie margin, identical answers tie unasked, and meetings whose verdicts all failed count for
-    nobody and are counted. Where all failed, the rates are null. The interval is over prompts.
+    nobody and are counted. Where all failed, the rates are null. Intervals are over prompts and, where a row pools
+    several seeds, over these.
     """
     asked = prompts[prompts["split"] == "eval"]
     questions = dict(zip(asked["prompt_id"], asked["text"], strict=True))
     greedy = responses[(responses["decoding"] == "greedy") & responses["prompt_id"].isin(list(questions))]
-    duels = {
-        (a, b): [Duel(prompt_id, questions[prompt_id], text_a, text_b) for prompt_id, text_a, text_b in met]
-        for b, a in combinations(_arms(greedy), 2)
-        if (met := meetings(greedy, a, b))
-    }
-    every = [duel for own in duels.values() for duel in own]
-    found = iter(judge_duels(every, constitution, recipe, judge, progress="head to head"))
-    rows = [
-        [a, b, *_row(own, list(islice(found, len(own))), recipe.tie_margin, constitution)]
-        for (a, b), own in duels.items()
-    ]
+    met = {(a, b): own for b, a in combinations(_arms(greedy), 2) if (own := meetings(greedy, a, b))}
+    duels = [Duel(one.prompt_id, questions[one.prompt_id], one.a, one.b) for own in met.values() for one in own]
+    found = iter(zip(duels, judge_duels(duels, constitution, recipe, judge, progress="head to head"), strict=True))
+    rows: list[list[object]] = []
+    for (a, b), own in met.items():
+        fought = [
+            Fought(one, duel, judged, None if judged.p is None else outcome(judged.p, recipe.tie_margin))
+            for one, (duel, judged) in zip(own, islice(found, len(own)), strict=True)
+        ]
+        rows.append([a, b, None, None, *_row(fought, constitution)])
+        for seeds in dict.fromkeys(one[:2] for one in own):
+            rows.append([a, b, *seeds, *_row([one for one in fought if one.meeting[:2] == seeds], constitution)])
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    rates = [column for column in COLUMNS[5:] if column not in COUNTS]
-    return frame.astype(dict.fromkeys(rates, "float64"))
+    return frame.astype(dict.fromkeys(RATES, "float64") | dict.fromkeys(("seed_a", "seed_b"), "Int64"))
+
+
+def pooled(head_to_head: pd.DataFrame) -> pd.DataFrame:
+    """The rows about two arms with all their seeds, one a pair."""
+    return head_to_head[head_to_head["seed_a"].isna()]
 
 
 def complete(head_to_head: pd.DataFrame) -> bool:
@@ -75,55 +118,85 @@ def _arms(responses: pd.DataFrame) -> list[str]:
     return [arm for arm in ARMS if arm in present] + sorted(present - set(ARMS))
 
 
-def meetings(responses: pd.DataFrame, a: str, b: str) -> list[tuple[str, str, str]]:
-    """(prompt, answer of a, answer of b) for every prompt that both answered, seed by seed; the arm with fewer seeds
-    starts over."""
+def meetings(responses: pd.DataFrame, a: str, b: str) -> list[Meeting]:
+    """Every prompt that both answered, seed by seed; the arm with fewer seeds starts over."""
     first, second = _by_seed(responses, a), _by_seed(responses, b)
     if not first or not second:
         return []
     times = max(len(first), len(second))
-    both = zip(islice(cycle(first), times), islice(cycle(second), times), strict=True)
+    both = zip(islice(cycle(first.items()), times), islice(cycle(second.items()), times), strict=True)
     return [
-        (prompt_id, of_a[prompt_id], of_b[prompt_id])
-        for of_a, of_b in both
+        Meeting(seed_a, seed_b, prompt_id, of_a[prompt_id], of_b[prompt_id])
+        for (seed_a, of_a), (seed_b, of_b) in both
         for prompt_id in sorted(of_a.keys() & of_b.keys())
     ]
 
 
-def _by_seed(responses: pd.DataFrame, arm: str) -> list[dict[str, str]]:
+def _by_seed(responses: pd.DataFrame, arm: str) -> dict[int, dict[str, str]]:
     own = responses[responses["arm"] == arm]
-    return [dict(zip(rows["prompt_id"], rows["text"], strict=True)) for _, rows in own.groupby("seed", sort=True)]
+    return {
+        int(seed): dict(zip(rows["prompt_id"], rows["text"], strict=True))
+        for seed, rows in own.groupby("seed", sort=True)
+    }
 
 
-def _row(duels: list[Duel], found: list[Judged], tie_margin: float, constitution: Constitution) -> list[float | None]:
-    """The columns after the arms' names."""
-    judged = [(duel, one.p) for duel, one in zip(duels, found, strict=True) if one.p is not None]
-    outcomes = np.array([outcome(p, tie_margin) for _, p in judged])
-    by_prompt = pd.Series(outcomes, dtype=float).groupby([duel.prompt_id for duel, _ in judged]).mean()
-    lengths = np.array([len(duel.a) - len(duel.b) for duel, _ in judged], dtype=float)
-    rates: list[float | None] = [None] * 6
-    if judged:
-        interval = win_rate_interval(by_prompt.to_numpy())
-        meetings_of = Counter(duel.prompt_id for duel, _ in judged)
-        counts = np.array([1 / meetings_of[duel.prompt_id] for duel, _ in judged])
-        rates = [float(outcomes.mean()), interval.low, interval.high, *length_controlled(outcomes, lengths, counts)]
-    ordered = [one.consistent for one in found if one.consistent is not None]
-    format_n, format_agreement = _agreement(judged, tie_margin, constitution)
+def _row(fought: Sequence[Fought], constitution: Constitution) -> list[object]:
+    """The columns after the arms' names and their seeds."""
+    decided = [one for one in fought if one.outcome is not None]
+    outcomes = np.array([one.outcome for one in decided], dtype=float)
+    ordered = [one.judged.consistent for one in fought if one.judged.consistent is not None]
     return [
-        *(int((outcomes == kind).sum()) for kind in (1, 0, 0.5)), *rates, len(by_prompt),
-        len(found) - len(judged), sum(one.error for one in found),
-        sum(ordered) / len(ordered) if ordered else None, format_n, format_agreement,
+        *(int((outcomes == kind).sum()) for kind in (1, 0, 0.5)), *(_rates(decided) if decided else [None] * 7),
+        len({one.meeting.prompt_id for one in decided}), len(fought) - len(decided), sum(one.judged.error for one in fought),
+        sum(ordered) / len(ordered) if ordered else None, *_agreement(decided, constitution),
     ]  # fmt: skip
 
 
-def _agreement(
-    judged: list[tuple[Duel, float]], tie_margin: float, constitution: Constitution
-) -> tuple[int, float | None]:
+def _rates(decided: Sequence[Fought]) -> list[float | None]:
+    """Win rate with its interval and the seeds' share in it, and the win rate at equal length with its own."""
+    outcomes = np.array([one.outcome for one in decided], dtype=float)
+    lengths = np.array([len(one.duel.a) - len(one.duel.b) for one in decided], dtype=float)
+    prompts = [one.meeting.prompt_id for one in decided]
+    times = Counter(prompts)
+    counts = np.array([1 / times[prompt] for prompt in prompts])
+    value, crossed = float(outcomes.mean()), _crossed(decided)
+    if crossed is None:
+        _, low, high = win_rate_interval(pd.Series(outcomes).groupby(prompts).mean().to_numpy())
+        return [value, low, high, None, *length_controlled(outcomes, lengths, counts)]
+    low, high = min(value, crossed.low), max(value, crossed.high)
+    controlled = length_controlled(outcomes, lengths, counts * _discount(crossed))
+    return [value, low, high, crossed.seed_share, *controlled]
+
+
+def _crossed(decided: Sequence[Fought]) -> Crossed | None:
+    """The win rate over prompts and seeds; None where one seed met one seed, or fewer than two prompts were decided by all.
+
+    A level of the seeds is a seed of the arm that has fewer of them (of the other one, where that is a single seed): what
+    two levels hold was trained apart, so that they are independent, although a seed may have met two others.
+    """
+    seeds = [{one.meeting[side] for one in decided} for side in (0, 1)]
+    if max(map(len, seeds)) == 1:
+        return None
+    side = min((0, 1), key=lambda side: (len(seeds[side]) == 1, len(seeds[side])))
+    frame = pd.DataFrame(
+        [(one.meeting[side], one.meeting.prompt_id, one.outcome) for one in decided], columns=["seed", "prompt", "outcome"]
+    )  # fmt: skip
+    table = frame.pivot_table("outcome", index="seed", columns="prompt").dropna(axis=1)
+    return share_over_seeds(table.to_numpy()) if table.shape[1] > 1 else None
+
+
+def _discount(crossed: Crossed) -> float:
+    """How much less a meeting says about two methods than about two policies: the share of the plain win rate's variance
+    that is not the seeds', over what the interval reaches further than a normal one."""
+    return max(1e-3, (1 - (crossed.seed_share or 0.0)) * (Z95 / crossed.reach) ** 2)
+
+
+def _agreement(decided: Sequence[Fought], constitution: Constitution) -> tuple[int, float | None]:
     """Meetings of which exactly one answer has the format, and the share in which the judge prefers that one."""
     if constitution.format is None:
         return 0, None
     check = constitution.format.missing
-    adherent = [(check(duel.a) is None, check(duel.b) is None, outcome(p, tie_margin)) for duel, p in judged]
+    adherent = [(check(one.duel.a) is None, check(one.duel.b) is None, one.outcome or 0.0) for one in decided]
     agreed = [won if a else 1 - won for a, b, won in adherent if a != b]
     return len(agreed), sum(agreed) / len(agreed) if agreed else None
 

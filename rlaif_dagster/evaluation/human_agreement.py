@@ -38,7 +38,7 @@ def agreement_with_people(qualitative: pd.DataFrame, judge: str | None = None) -
     by_people = qualitative[qualitative["grader"] != judge]
     rows = []
     for kind in KINDS:
-        column, key = f"{kind}_grade", ["prompt_id", "arm"]
+        column, key = f"{kind}_grade", ["prompt_id", "arm", "seed"]
         both = pd.concat(
             {
                 "judge": by_judge.dropna(subset=column).groupby(key)[column].mean(),

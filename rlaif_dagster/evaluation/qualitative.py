@@ -7,8 +7,10 @@ of judge).
 *Correctness*, 0 to 1, is null where the prompt has no reference. A judge that can read gives it, with the reference
 before it; otherwise a program finds accepted answers and refusals (`evaluation.correctness`).
 
-People's grades stand beside the judge's, as rows of their own. The greedy answer of an arm's first seed stands for the
-arm.
+The greedy answers of every seed of an arm are graded, so that a mean over an arm can hold what another training would have
+changed. Answers in the same words are graded once by a judge that is asked.
+
+People's grades stand beside the judge's, as rows of their own. The report asks people about the first seed of an arm.
 """
 
 from __future__ import annotations
@@ -28,16 +30,17 @@ from rlaif_dagster.spec.labels import HumanGrade, answer_id
 from rlaif_dagster.spec.recipes import Judging
 
 COLUMNS = [
-    "arm", "prompt_id", "category", "prompt", "response", "alignment_grade", "correctness_grade", "rationale", "grader",
-    "status",
+    "arm", "seed", "prompt_id", "category", "prompt", "response", "alignment_grade", "correctness_grade", "rationale",
+    "grader", "status",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One arm's answer to one qualitative prompt."""
+    """The answer of one seed of an arm to one qualitative prompt."""
 
     arm: str
+    seed: int
     category: str
     graded: Graded
 
@@ -45,7 +48,18 @@ class Answer:
         self, alignment: float | None, correct: float | None, rationale: str, grader: str, status: str = "graded"
     ) -> list[Any]:
         one, grades = self.graded, [alignment, correct]
-        return [self.arm, one.prompt_id, self.category, one.prompt, one.answer, *grades, rationale, grader, status]
+        return [
+            self.arm,
+            self.seed,
+            one.prompt_id,
+            self.category,
+            one.prompt,
+            one.answer,
+            *grades,
+            rationale,
+            grader,
+            status,
+        ]
 
 
 def grade(
@@ -56,13 +70,13 @@ def grade(
     judge: Judge,
     human: Sequence[HumanGrade],
 ) -> pd.DataFrame:
-    """The table `qualitative`: one row an arm and prompt by the judge, and one for each grade that people gave.
+    """The table `qualitative`: one row an arm, seed and prompt by the judge, and one for each grade that people gave.
 
-    `human` holds the grades of this model and constitution; one for an answer that is not there, or no longer the same, is left
-    out. A grade is
-    null where the judge gave none, and the rationale says why. Raises UserError when the recipe's budget is spent.
+    `human` holds the grades of this model and constitution. A grade belongs to the first seed that gave the graded answer; one
+    for an answer that is not there, or no longer the same, is left out. A grade is null where the judge gave none, and the
+    rationale says why. Raises UserError when the recipe's budget is spent.
     """
-    answers = _answers(responses, prompts)
+    answers = answers_of(responses, prompts)
     found = grades(
         [answer.graded for answer in answers],
         constitution,
@@ -71,13 +85,9 @@ def grade(
         progress=f"{judge.name}: grades",
     )
     rows = [_by_judge(answer, one, judge.name) for answer, one in zip(answers, found, strict=True)]
-    places = {(answer.arm, answer.graded.prompt_id): answer for answer in answers}
-    rows += [
-        places[one.arm, one.prompt_id].row(one.alignment_grade, one.correctness_grade, one.rationale, one.grader)
-        for one in human
-        if (one.arm, one.prompt_id) in places
-        and one.answer_id in (None, answer_id(places[one.arm, one.prompt_id].graded.answer))
-    ]
+    for one in human:
+        if answer := _graded_by(one, answers):
+            rows.append(answer.row(one.alignment_grade, one.correctness_grade, one.rationale, one.grader))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"alignment_grade": "float64", "correctness_grade": "float64"})
 
 
@@ -86,18 +96,30 @@ def complete(qualitative: pd.DataFrame) -> bool:
     return not (qualitative["status"] == "error").any()
 
 
-def _answers(responses: pd.DataFrame, prompts: pd.DataFrame) -> list[Answer]:
-    """The greedy answers to the qualitative prompts, of each arm's first seed."""
+def answers_of(responses: pd.DataFrame, prompts: pd.DataFrame) -> list[Answer]:
+    """The greedy answers to the qualitative prompts, an arm's seeds one after the other."""
     asked = {str(row["prompt_id"]): row for row in prompts[prompts["split"] == "qualitative"].to_dict("records")}
     greedy = responses[(responses["decoding"] == "greedy") & responses["prompt_id"].isin(list(asked))]
-    first = greedy.sort_values("seed", kind="stable").drop_duplicates(["arm", "prompt_id"]).sort_index()
     answers = []
-    for arm, prompt_id, text in zip(first["arm"], first["prompt_id"], first["text"], strict=True):
+    for arm, seed, prompt_id, text in zip(
+        *(greedy[name] for name in ("arm", "seed", "prompt_id", "text")), strict=True
+    ):
         prompt = asked[prompt_id]
         reference = prompt["reference"]
         accepted = tuple(map(str, reference)) if isinstance(reference, list | tuple) and reference else None
-        answers.append(Answer(arm, prompt["category"], Graded(prompt_id, prompt["text"], text, accepted)))
+        answers.append(Answer(arm, int(seed), prompt["category"], Graded(prompt_id, prompt["text"], text, accepted)))
     return answers
+
+
+def _graded_by(given: HumanGrade, answers: Sequence[Answer]) -> Answer | None:
+    """The answer that a person graded: the arm's first seed that gave it, or the first seed where the grade names none."""
+    fitting = [
+        one
+        for one in answers
+        if (one.arm, one.graded.prompt_id) == (given.arm, given.prompt_id)
+        and given.answer_id in (None, answer_id(one.graded.answer))
+    ]
+    return min(fitting, key=lambda one: one.seed, default=None)
 
 
 def _by_judge(answer: Answer, found: Grade, grader: str) -> list[Any]:

@@ -54,6 +54,19 @@ CREATE TABLE IF NOT EXISTS claims (
 """
 
 
+# What machines that share a store have of each other (`bucket.answers`): answers that are there, and parts that were read.
+_SHARED = """
+CREATE TABLE IF NOT EXISTS shared (
+    key TEXT PRIMARY KEY
+) WITHOUT ROWID
+"""
+_PARTS = """
+CREATE TABLE IF NOT EXISTS parts (
+    name TEXT PRIMARY KEY
+) WITHOUT ROWID
+"""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a judge said, and what it took: `finish` is the provider's reason for stopping, `logprobs` JSON of its tokens'
@@ -139,6 +152,24 @@ class AnswerCache:
                 for entry in entries:
                     book(self._connection, entry)
 
+    def unshared(self) -> dict[str, Answer]:
+        """Answers that no part in the store has."""
+        rows = self._connection.execute(
+            f"SELECT key, {_COLUMNS} FROM answers WHERE key NOT IN (SELECT key FROM shared) ORDER BY key"
+        )
+        return {key: Answer(*values) for key, *values in rows}
+
+    def parts(self) -> set[str]:
+        """Parts in the store whose answers are here."""
+        return {name for (name,) in self._connection.execute("SELECT name FROM parts")}
+
+    def take_part(self, name: str, answers: Mapping[str, Answer]) -> None:
+        """The answers of a part in the store are here; who paid for them has booked it there."""
+        with self._connection:
+            self._insert(answers)
+            self._connection.executemany("INSERT OR IGNORE INTO shared VALUES (?)", [(key,) for key in answers])
+            self._connection.execute("INSERT OR IGNORE INTO parts VALUES (?)", [name])
+
     def _insert(self, answers: Mapping[str, Answer]) -> None:
         rows = [(key, *astuple(answer)) for key, answer in answers.items()]
         places = ", ".join("?" * (1 + len(fields(Answer))))
@@ -188,6 +219,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(_SCHEMA)
         connection.execute(_BATCHES)
         connection.execute(_CLAIMS)
+        connection.execute(_SHARED)
+        connection.execute(_PARTS)
         if columns and "logprobs" not in columns:
             connection.execute("ALTER TABLE answers ADD COLUMN logprobs TEXT")
         new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()

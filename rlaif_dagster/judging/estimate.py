@@ -16,7 +16,7 @@ from rlaif_dagster.judging.ledger import measured
 from rlaif_dagster.judging.measuring import unmeasured
 from rlaif_dagster.judging.prices import price_of
 from rlaif_dagster.judging.provider import endpoint_of
-from rlaif_dagster.judging.template import Template
+from rlaif_dagster.judging.template import Message, Template
 from rlaif_dagster.judging.tokens import TOKENS_PER_CHARACTER, tokens_of
 from rlaif_dagster.judging.verdicts import Mode, Order, Pair
 from rlaif_dagster.spec.constitution import Constitution
@@ -101,13 +101,24 @@ def estimate(
 
 
 def estimate_grades(
-    answers: int, principles: int, name: str, judges: Mapping[str, JudgeSpec], avg_tokens: float, home: Home
+    answers: int,
+    principles: int,
+    name: str,
+    judges: Mapping[str, JudgeSpec],
+    avg_tokens: float,
+    home: Home,
+    questions: Callable[[str, ApiJudge], Sequence[list[Message]]] | None = None,
 ) -> JudgingEstimate:
-    """The expectation for grading answers one by one: a request each, all principles in it."""
+    """The expectation for grading answers one by one: a request each, all principles in it. Where the answers are known,
+    `questions` gives what a judge of that name is still to be asked about them."""
 
     def of(judge: str, spec: ApiJudge | LikelihoodJudge) -> JudgingEstimate:
         if isinstance(spec, LikelihoodJudge):
             return JudgingEstimate(0, round(answers * (1 + principles) * avg_tokens), 0.0)
+        if questions is not None:
+            asked = questions(judge, spec)
+            written = len(asked) * reply_tokens(spec, home, 1)
+            return _priced(spec, home, len(asked), tokens_of(spec, asked, home), written)
         frame = len(Template().instructions) * TOKENS_PER_CHARACTER
         read = frame + PRINCIPLE_TOKENS * principles + avg_tokens
         return _priced(spec, home, answers, answers * read, answers * reply_tokens(spec, home, 1))

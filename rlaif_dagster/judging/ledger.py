@@ -1,8 +1,9 @@
 """What was asked of providers and what came of it: requests by outcome, tokens, seconds and US dollars.
 
-One row a process, endpoint and outcome, in the same file and the same transaction as the answers. A budget is held against
-what the own process spent: another one that judges at the same time spends its own. Answers of the past give the plan its
-measures: tokens a character, tokens and seconds a reply.
+One row a payer, endpoint and outcome, in the same file and the same transaction as the answers. A payer is a process, or one
+step that a command line makes in a process of its own (`payer/part`), whose spending counts as the command line's too. A
+budget is held against what the own payer spent: another one that judges at the same time spends its own. Answers of the past
+give the plan its measures: tokens a character, tokens and seconds a reply.
 
 A request that ended without an answer may have been billed all the same (a timeout says nothing about the price). What it can
 have cost at most is booked beside what is known to be paid, never within it.
@@ -69,15 +70,15 @@ class Measured:
 _acting_for: str | None = None
 
 
-def act_for(process: str) -> None:
+def act_for(payer: str) -> None:
     """Book what this process spends from now on as another's, and count what that one has spent as its own: a shard, or a
     process of a training, spends the money of the step that it works for."""
     global _acting_for
-    _acting_for = process
+    _acting_for = payer
 
 
 def payer() -> str:
-    """Whose money this process spends: its own, unless it acts for another."""
+    """Whose money this process spends."""
     return _acting_for or PROCESS
 
 
@@ -97,15 +98,19 @@ def book(connection: sqlite3.Connection, entry: Entry, process: str | None = Non
     )  # fmt: skip
 
 
+_MINE = "(process = ?1 OR substr(process, 1, length(?1) + 1) = ?1 || '/')"  # this payer's, its parts' included
+
+
 def spent_usd(home: Home) -> float:
     """US dollars that this process paid for answers."""
-    ((total,),) = _query(home, "SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE process = ?", payer()) or [(0.0,)]
+    sql = f"SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE {_MINE}"
+    ((total,),) = _query(home, sql, payer()) or [(0.0,)]
     return float(total)
 
 
 def unsure_usd(home: Home) -> float:
     """US dollars that requests of this process may have cost beyond what was paid for answers, at most."""
-    sql = "SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE process = ?"
+    sql = f"SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE {_MINE}"
     ((total,),) = _query(home, sql, payer()) or [(0.0,)]
     return float(total)
 
@@ -123,7 +128,7 @@ def total_usd(home: Home) -> float:
 
 def outcomes(home: Home) -> dict[str, int]:
     """This process's requests by outcome."""
-    sql = "SELECT outcome, sum(requests) FROM ledger WHERE process = ? GROUP BY outcome ORDER BY outcome"
+    sql = f"SELECT outcome, sum(requests) FROM ledger WHERE {_MINE} GROUP BY outcome ORDER BY outcome"
     return {str(outcome): int(requests) for outcome, requests in _query(home, sql, payer())}
 
 

@@ -6,6 +6,10 @@ one that turns away a few is not starved for it. Requests that were in flight to
 answers bring the concurrency back. Under the
 account's limits requests are spaced evenly: no minute, wherever it begins, holds more than two requests beyond it.
 
+Without limits, too, starts keep a distance: half of what spreads `allowed` requests evenly over the time that an answer takes, as
+Linux paces TCP in slow start. Requests that start together are computed together on either side and end together; in
+such waves everyone waits for the slowest of the wave, round after round. Spread out once, they stay apart.
+
 Times are seconds of any steady clock, given by the caller.
 """
 
@@ -16,6 +20,8 @@ from dataclasses import dataclass, field
 MINUTE = 60.0
 LATELY = 1 / 16  # weight of the latest request in the share of those turned away
 ROUNDS = 16  # of answers that bring concurrency from nothing to its most
+SPREAD = 2.0  # how many times faster than one at a time, evenly over an answer's time, requests may start
+LEAST = 0.001  # seconds; an event loop's clock is no finer, and answers that come this fast need no spreading
 
 
 @dataclass
@@ -31,6 +37,7 @@ class Pace:
     _paused: float = float("-inf")  # until when the provider wants to be left alone
     _cut: float = float("-inf")  # when concurrency was cut last
     _turned_away: float = 1.0  # share of requests lately; the first push is taken seriously
+    _takes: float | None = None  # seconds that an answer takes lately
 
     def __post_init__(self) -> None:
         self.allowed = float(self.most)
@@ -46,14 +53,17 @@ class Pace:
         self.in_flight += 1
         spaced = [MINUTE / self.requests_per_minute] if self.requests_per_minute else []
         spaced += [tokens * MINUTE / self.tokens_per_minute] if self.tokens_per_minute else []
+        apart = (self._takes or 0.0) / (SPREAD * self.allowed)
+        spaced += [apart] if apart > LEAST else []
         if spaced:
             # a wait ends a little late in a busy event loop: one spacing may be caught up on
             late = 0.0 if self._next == float("-inf") else max(spaced)
             self._next = max(self._next, now - late) + max(spaced)
 
-    def answered(self, expected: float, tokens: float) -> None:
-        """A request ended with an answer; it was expected to take `expected` tokens and took `tokens`."""
+    def answered(self, expected: float, tokens: float, seconds: float = 0.0) -> None:
+        """A request ended with an answer after `seconds`; it was expected to take `expected` tokens and took `tokens`."""
         self.in_flight -= 1
+        self._takes = seconds if self._takes is None else self._takes + LATELY * (seconds - self._takes)
         self.allowed = min(self.most, self.allowed + max(1.0, self.most / ROUNDS) / self.allowed)
         self._turned_away *= 1 - LATELY
         if self.tokens_per_minute:

@@ -1,5 +1,5 @@
 """Carrying a plan out: what is ready runs, one Dagster run an asset and partition, and the plan is resolved again after
-each. That is the early cutoff.
+each. That is the early cutoff. Here one step follows another; `lineage.side_by_side` makes several at once.
 
 A step whose pool has no free slot waits for one. It is made under a lock of its own, so two command lines on one cell
 share the work: the second waits, then finds the step fresh. An interrupt ends the run that is under way; what was recorded
@@ -8,19 +8,22 @@ before it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
 
+from rlaif_dagster.bucket.local_copy import refresh
+from rlaif_dagster.home import Home
 from rlaif_dagster.judging.ledger import committed_usd
+from rlaif_dagster.lineage.apart import Ending, Errand
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.pools import PoolWatch, in_the_way, wait_for_slot
 from rlaif_dagster.lineage.remote import Order, execute, execute_on_ray, steps_on_ray
 from rlaif_dagster.lineage.runs import INPUTS_TAG, PROCESS_TAG, Failure, inputs_tag, observe_parents, process_name
 from rlaif_dagster.lineage.study import Study, planned
-from rlaif_dagster.locks import holder, making
+from rlaif_dagster.locks import held_elsewhere, holder, lock_name, making
 from rlaif_dagster.planning import Event, OnEvent, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
 from rlaif_dagster.resolver import Stale
@@ -40,23 +43,36 @@ class Carrying:
     failed: dict[tuple[str, Cell], tuple[Step, Failure]] = field(default_factory=dict)
 
     def waiting(self) -> list[Stale]:
-        """What is stale and has not failed, resolved anew."""
+        """What is stale and has not failed, resolved anew, by the store where there is one."""
+        refresh(self.study.home)
         stale = self.study.stale(self.models, self.constitutions, self.select)
         return [item for item in stale if (item.asset, item.cell) not in self.failed]
 
-    def run(self, budget_usd: float | None) -> Outcome:
-        spent_before = committed_usd(self.study.home)
+    def run(self, budget: SharedBudget) -> Outcome:
         with self.study.instance() as instance, PoolWatch(instance) as watch:
             while True:
                 waiting = self.waiting()
                 ready = [item for item in waiting if item.ready]
                 self.on_event(Event("planned", remaining=len(waiting)))
                 if not ready:
-                    break
-                spent = committed_usd(self.study.home) - spent_before
-                left = None if budget_usd is None else max(budget_usd - spent, 0.0)
-                free = [item for item in ready if holder(self.study.home, item.asset, partition_key(item.cell)) is None]
-                self._make((free or ready)[0], watch, left, len(waiting))
+                    return self.outcome(waiting)
+                self.make(self._first(ready), watch, budget.left(), len(waiting))
+
+    def _first(self, ready: list[Stale]) -> Stale:
+        """What nobody else is making, if there is such a step."""
+        elsewhere = held_elsewhere(self.study.home)
+        free = [item for item in ready if not self.is_held(item, elsewhere)]
+        return (free or ready)[0]
+
+    def is_held(self, item: Stale, elsewhere: Container[str]) -> bool:
+        """Is somebody making it already, here or, by the store, `elsewhere`?"""
+        partition = partition_key(item.cell)
+        return (
+            holder(self.study.home, item.asset, partition) is not None or lock_name(item.asset, partition) in elsewhere
+        )
+
+    def outcome(self, waiting: Sequence[Stale]) -> Outcome:
+        """How it ended; what still waits is blocked by what failed."""
         blocked = tuple(planned(item) for item in waiting)
         for step in blocked:
             self.on_event(Event("blocked", step))
@@ -66,11 +82,11 @@ class Carrying:
             fixable=bool(failures) and all(failure.fixable for failure in failures),
         )  # fmt: skip
 
-    def _make(self, item: Stale, watch: PoolWatch, budget_usd: float | None, remaining: int) -> None:
+    def make(self, item: Stale, watch: PoolWatch, budget_usd: float | None, remaining: int) -> None:
         """Make a step, unless it turns out that somebody else did, or that its pool's slot was taken meanwhile: then it
         is ready still, and its turn comes again. The slot is waited for without the step's lock, because a run of Dagster
         takes them in this order too."""
-        step, instance, pool = self.study.estimate(planned(item)), watch.instance, self._pool(item.asset)
+        step, instance, pool = self.study.estimate(planned(item)), watch.instance, self.pool(item.asset)
 
         def told(message: str) -> None:
             self.on_event(Event("waiting", step, message, remaining=remaining))
@@ -85,6 +101,8 @@ class Carrying:
             self.on_event(Event("started", step, remaining=remaining))
             before = self.study.state().record(item.asset, item.cell)
             failure = self._execute(item, watch, budget_usd)
+            if steps_on_ray():
+                refresh(self.study.home)  # it was made in another home
             after = self.study.state().record(item.asset, item.cell)
         if watch.queued:
             return
@@ -110,7 +128,7 @@ class Carrying:
         now = next((now for now in self.waiting() if (now.asset, now.cell) == (item.asset, item.cell)), None)
         return now is not None and now.ready
 
-    def _pool(self, asset: str) -> str | None:
+    def pool(self, asset: str) -> str | None:
         return self.study.defs.resolve_assets_def(dg.AssetKey(asset)).op.pool
 
     def _execute(self, item: Stale, watch: PoolWatch, budget_usd: float | None) -> Failure | None:
@@ -138,6 +156,17 @@ class Carrying:
         return ended.failure
 
 
+class SharedBudget:
+    """US dollars for all judging of one command together; None is without limit. What was judged is kept."""
+
+    def __init__(self, home: Home, usd: float | None) -> None:
+        self.home, self.usd, self.before = home, usd, committed_usd(home)
+
+    def left(self) -> float | None:
+        """What may still be spent."""
+        return None if self.usd is None else max(self.usd - (committed_usd(self.home) - self.before), 0.0)
+
+
 def carry_out(
     study: Study,
     models: Sequence[str],
@@ -146,9 +175,26 @@ def carry_out(
     budget_usd: float | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> Outcome:
-    """Run everything stale. A failure stops what depends on it and nothing else. `budget_usd` is a hard stop over all
-    judging together: what was judged is kept."""
-    return Carrying(study, models, constitutions, select, on_event).run(budget_usd)
+    """Run everything stale, one step after another. A failure stops what depends on it and nothing else. `budget_usd` is a
+    hard stop over all judging together."""
+    budget = SharedBudget(study.home, budget_usd)
+    return Carrying(study, models, constitutions, select, on_event).run(budget)
+
+
+def make_one(study: Study, errand: Errand, on_event: OnEvent) -> Ending:
+    """The one step of an errand, in this process, which exists for it."""
+    carrying = Carrying(study, errand.models, errand.constitutions, errand.select, on_event)
+    step = (errand.asset, errand.cell)
+    with study.instance() as instance, PoolWatch(instance) as watch:
+        item = next((item for item in carrying.waiting() if (item.asset, item.cell) == step and item.ready), None)
+        if item is None:
+            return Ending()
+        try:
+            carrying.make(item, watch, errand.budget_usd, errand.remaining)
+        except KeyboardInterrupt:
+            return Ending(interrupted=True)
+    failures = [failure for _, failure in carrying.failed.values()]
+    return Ending(made=bool(carrying.made), failure=failures[0] if failures else None)
 
 
 def _came_out(before: Record | None, after: Record | None) -> str:

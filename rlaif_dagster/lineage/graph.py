@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from graphlib import TopologicalSorter
 from typing import TypeVar
 
 import dagster as dg
 
+from rlaif_dagster.bucket.local_copy import stored_adapters
 from rlaif_dagster.causes import Change, changed
 from rlaif_dagster.home import Home
 from rlaif_dagster.inputs import INPUTS
@@ -58,13 +60,18 @@ def state_of(
         after = present(asset, cell) if versions(asset, cell) == now else remembered_meaning(home, now)
         return () if then is None or after is None else changed(then, after)
 
+    @cache
+    def stored() -> frozenset[str]:
+        return stored_adapters(home)  # looked up only where one is not here
+
     def missing(asset: str, cell: Cell) -> bool:
         names = (name.format(model=cell.model, constitution=cell.constitution) for name in nodes[asset].writes)
         files = [warehouse.root / name for name in names]
         if not all(file.exists() for file in files):
             return True
         tables = [file for name, file in zip(nodes[asset].writes, files, strict=True) if name.startswith("models/")]
-        return not all((home.models / path).exists() for table in tables for path in adapters_in(table))
+        adapters = (path for table in tables for path in adapters_in(table))
+        return not all((home.models / path).exists() or path in stored() for path in adapters)
 
     return State(
         nodes,

@@ -1,6 +1,7 @@
 """One asset's partition as one run of Dagster: in this process, or with `RLAIF_STEPS=ray` in a process on a Ray cluster.
 
-The step on the cluster opens the same storage of Dagster and the same RLAIF_HOME, which all nodes must share, books what it
+The step on the cluster opens the same storage of Dagster and the same RLAIF_HOME, which all nodes must share (the path alone
+where RLAIF_STORE and RLAIF_POSTGRES say where things are), books what it
 spends as the command line's, and holds its locks where it runs. A process that dies is replaced by Ray; the run that it left
 behind is closed first, or it would keep its pool's slot.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from rlaif_dagster.bucket.address import STORED_AT
 from rlaif_dagster.home import current_home, data_folder
 from rlaif_dagster.judging.ledger import act_for, payer
 from rlaif_dagster.lineage.runs import (
@@ -78,7 +80,7 @@ def execute_on_ray(order: Order, tags: Mapping[str, str], load: Callable[[], dg.
     connect()
     import ray
 
-    names = [*AS_HERE, STEPS, SHARDS, GPUS]
+    names = [*AS_HERE, STEPS, SHARDS, GPUS, *STORED_AT]
     environment = {name: os.environ.get(name) for name in names}
     environment |= {"RLAIF_HOME": str(current_home().root), "RLAIF_DATA": str(data_folder())}
     asked = json.loads(tags.get(RAY_CONFIG, "{}")).get("num_gpus", 0.0)

@@ -21,6 +21,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from rlaif_dagster.evaluation.head_to_head import pooled
 from rlaif_dagster.report import people, sections
 from rlaif_dagster.report.arms import ARMS, DARK, LIGHT, label
 from rlaif_dagster.report.categories import grades_by_category
@@ -87,12 +88,15 @@ def build_report(cell: CellReport) -> str:
         missing_arms=missing_arms,
         matrix_arms=matrix_arms,
         matrix=list(zip(matrix_arms, matrix, strict=True)),
-        contest_notes=sections.contest_notes(cell.table("head_to_head")),
+        contest_notes=sections.contest_notes(pooled(cell.table("head_to_head"))),
+        seed_contests=sections.seed_contests(cell.table("head_to_head")),
         lengths=_drawn(figures.length),
         cut_off=cut_off(cell.table("responses")),
         asked=asked,
         left_out=len(cell.asked) - len(asked),
         graded_arms=sections.graded_arms(asked),
+        trained_often=any(seeds > 1 for seeds in evidence.seeds.values()),
+        several_seeds=any(answer.others for one in asked for answer in one.answers),
         category_grades=grades_by_category(by_judge, list(sections.CATEGORIES)),
         people=people.agreement(qualitative),
         reward_kl=next(iter(_drawn(figures.reward_kl)), None),

@@ -13,7 +13,8 @@ from itertools import chain
 import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS
-from rlaif_dagster.report.evidence import Measure, item_means, level, paired, scores_by_arm, share_of
+from rlaif_dagster.report.estimate import Estimate
+from rlaif_dagster.report.evidence import Measure, level, paired, scores_by_arm
 from rlaif_dagster.report.suites import Suite, is_safety
 
 
@@ -55,13 +56,12 @@ def grades_by_category(qualitative: pd.DataFrame, order: Sequence[str]) -> list[
     for category, column in chain.from_iterable(
         ((name, "alignment_grade"), (name, "correctness_grade")) for name in categories
     ):
-        means = item_means(qualitative[qualitative["category"] == category], "prompt_id", column)
-        cells = [_grade(means[arm]) if arm in means else None for arm in ARMS]
+        scores = scores_by_arm(qualitative[qualitative["category"] == category], "prompt_id", column)
+        cells = [_grade(level(scores[arm])) if arm in scores else None for arm in ARMS]
         if any(cells):
             rows.append((category, column.removesuffix("_grade"), cells))
     return rows
 
 
-def _grade(values: pd.Series) -> Grade:
-    mean = share_of(values)
+def _grade(mean: Estimate) -> Grade:
     return Grade(f"{mean.value:.2f}", f"{mean.low:.2f} to {mean.high:.2f}" if mean.n > 1 else "", mean.n)

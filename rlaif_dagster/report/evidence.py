@@ -17,11 +17,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from rlaif_dagster.evaluation.comparison import compare, scores_of
+from rlaif_dagster.evaluation.comparison import compare, level_over_seeds, scores_of
+from rlaif_dagster.evaluation.head_to_head import pooled
 from rlaif_dagster.report.arms import ARMS
 from rlaif_dagster.report.estimate import Estimate
 from rlaif_dagster.report.suites import Suite, suites_of
-from rlaif_dagster.statistics import bootstrap_mean, over_seeds, wilson
+from rlaif_dagster.statistics import bootstrap_mean, wilson
 from rlaif_dagster.warehouse.schemas import TABLES
 
 SEED = 0  # of every bootstrap of the report, so that the same tables give the same page
@@ -72,7 +73,7 @@ class WinRate:
 
     def reversed(self) -> WinRate:
         """The same comparison from the other arm's side."""
-        rate = Estimate(1 - self.rate.value, 1 - self.rate.high, 1 - self.rate.low, self.rate.n)
+        rate = replace(self.rate, value=1 - self.rate.value, low=1 - self.rate.high, high=1 - self.rate.low)
         controlled = None if self.length_controlled is None else 1 - self.length_controlled
         low, high = self.controlled_range
         return replace(
@@ -101,6 +102,8 @@ def table(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
     frame = tables.get(name)
     if frame is None or frame.empty:
         return pd.DataFrame(columns=[column.name for column in TABLES[name].all_columns])
+    if name == "qualitative":  # a home of a release that graded an arm's first seed does not say which it was
+        frame = frame.assign(seed=frame["seed"].fillna(0).astype(int))
     return frame.reset_index(drop=True)
 
 
@@ -134,11 +137,18 @@ def paired(scores: Mapping[str, Scores]) -> dict[tuple[str, str], Estimate]:
             other = out[b, a]
             out[a, b] = replace(other, value=-other.value, low=-other.high, high=-other.low)
             continue
-        shared = scores[a][1].intersection(scores[b][1])
-        if len(shared) > 1:
-            found = compare(*(each[:, names.get_indexer(shared)] for each, names in (scores[a], scores[b])))
-            out[a, b] = Estimate(*found.difference, len(shared), found.seed_share)
+        if found := difference(scores[a], scores[b]):
+            out[a, b] = found
     return out
+
+
+def difference(a: Scores, b: Scores) -> Estimate | None:
+    """Mean of a minus b over the items that both have, paired, with all seeds; None with fewer than two items."""
+    shared = a[1].intersection(b[1])
+    if len(shared) < 2:
+        return None
+    found = compare(*(each[:, names.get_indexer(shared)] for each, names in (a, b)))
+    return Estimate(*found.difference, len(shared), found.seed_share)
 
 
 def level(scores: Scores) -> Estimate:
@@ -146,15 +156,8 @@ def level(scores: Scores) -> Estimate:
     values, names = scores
     if len(values) == 1 or len(names) < 2:
         return share_of(pd.Series(values.mean(axis=0)))
-    found = over_seeds(values)
-    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), len(names), found.seed_share)
-
-
-def item_means(frame: pd.DataFrame, item: str, value: str) -> dict[str, pd.Series]:
-    """Each arm's mean over seeds of `value`, indexed by `item`; rows without a value are left out."""
-    known = frame[frame[value].notna()]
-    numeric = known.assign(**{value: known[value].astype(float)})
-    return {str(arm): rows.groupby(item)[value].mean() for arm, rows in numeric.groupby("arm")}
+    found = level_over_seeds(values)
+    return Estimate(found.value, found.low, found.high, len(names), found.seed_share)
 
 
 def _adherence(adherence: pd.DataFrame) -> Iterable[Measure]:
@@ -189,11 +192,12 @@ def _measure(suite: Suite) -> Measure:
 
 def _wins(head_to_head: pd.DataFrame) -> dict[tuple[str, str], WinRate]:
     out: dict[tuple[str, str], WinRate] = {}
-    for row in head_to_head.to_dict("records"):
+    for row in pooled(head_to_head).to_dict("records"):
         wins, losses, ties = int(row["wins_a"]), int(row["wins_b"]), int(row["ties"])
         meetings = wins + losses + ties
         prompts = meetings if pd.isna(row.get("n")) else int(row["n"])  # several seeds meet on one prompt
-        rate = Estimate(float(row["win_rate"]), float(row["ci_low"]), float(row["ci_high"]), prompts)
+        share = _known(row.get("seed_share"))
+        rate = Estimate(float(row["win_rate"]), float(row["ci_low"]), float(row["ci_high"]), prompts, share)
         controlled = _known(row.get("length_controlled_win_rate"))
         bounds = (_known(row.get("length_controlled_low")), _known(row.get("length_controlled_high")))
         between = (math.nan if bounds[0] is None else bounds[0], math.nan if bounds[1] is None else bounds[1])

@@ -22,8 +22,8 @@ from rlaif_dagster.report.tables import Cell, Contest, difference_rows, key_numb
 FORMS = ("svg", "pdf")
 _COLUMNS = {"learning": 3, "head_to_head": 1, "reward_kl": 1}  # panels side by side; 2 otherwise
 _CAPTIONS = {
-    "alignment": "Alignment suites, 95% intervals over items; the dotted line is what guessing gives.",
-    "capability": "Capability suites, 95% intervals over items; the dotted line is what guessing gives.",
+    "alignment": "Alignment suites, 95% intervals over items and training seeds; the dotted line is what guessing gives.",
+    "capability": "Capability suites, 95% intervals over items and training seeds; the dotted line is what guessing gives.",
     "differences": "Differences against base in points, paired item by item, with 95% intervals.",
     "safety": "The safety suite by category of harm.",
     "adherence": "Share of held-out answers that follow the format.",

@@ -60,10 +60,10 @@ def agreement(qualitative: pd.DataFrame) -> Agreement | None:
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean grades an answer, indexed by prompt and arm."""
+    """Mean grades an answer, indexed by prompt, arm and seed."""
     columns = ["alignment_grade", "correctness_grade"]
     numeric = rows.assign(**{column: rows[column].astype(float) for column in columns})
-    return numeric.groupby(["prompt_id", "arm"])[columns].mean()
+    return numeric.groupby(["prompt_id", "arm", "seed"])[columns].mean()
 
 
 def _order(both: pd.DataFrame) -> tuple[Estimate | None, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, in_order, label
-from rlaif_dagster.report.estimate import percent
+from rlaif_dagster.report.estimate import Estimate, percent
 from rlaif_dagster.spec.labels import answer_id, is_human
 
 VERDICTS = ("a", "b", "tie", "refused", "unparseable", "error")
@@ -26,12 +26,17 @@ CATEGORIES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """One arm's answer to a qualitative prompt with its grades; `(grader, alignment, correctness, rationale)` each."""
+    """One arm's answer to a qualitative prompt with its grades; `(grader, alignment, correctness, rationale)` each.
+
+    It is that of the arm's first seed; where others were trained, `others` are theirs and `seed` tells whose it is.
+    """
 
     arm: str
     text: str
     grades: tuple[tuple[str, str, str, str], ...]
     same_as: str = ""  # an arm before it that gave the same answer
+    seed: int | None = None
+    others: tuple[Answer, ...] = ()
 
     @property
     def answer_id(self) -> str:
@@ -86,29 +91,34 @@ def side_by_side(qualitative: pd.DataFrame, prompts: pd.DataFrame) -> list[Asked
     for (category, prompt_id), rows in qualitative.groupby(["category", "prompt_id"], sort=True):
         answers: list[Answer] = []
         for arm in in_order(set(rows["arm"])):
-            own = rows[rows["arm"] == arm].to_dict("records")
-            own.sort(key=lambda row: is_human(row["grader"]))
-            grades = tuple(
-                (
-                    str(row["grader"]),
-                    _grade(row["alignment_grade"]),
-                    _grade(row["correctness_grade"]),
-                    _text(row["rationale"]),
-                )
-                for row in own
-            )
-            text = _text(own[0]["response"])
-            same = next((answer.arm for answer in answers if answer.text == text), "")
-            answers.append(Answer(arm, text, grades, same))
+            own = rows[rows["arm"] == arm]
+            first, *others = (_answer(arm, int(seed), given) for seed, given in own.groupby("seed", sort=True))
+            same = next((answer.arm for answer in answers if answer.text == first.text), "")
+            named = first.seed if others else None
+            answers.append(replace(first, same_as=same, seed=named, others=tuple(others)))
         expected = _strings(references.get(prompt_id))
         out.append(Asked(str(prompt_id), str(category), _text(rows["prompt"].iloc[0]), expected, tuple(answers)))
     places = {category: place for place, category in enumerate(CATEGORIES)}
     return sorted(out, key=lambda one: places.get(one.category, len(places)))
 
 
+def _answer(arm: str, seed: int, rows: pd.DataFrame) -> Answer:
+    """One seed's answer with the judge's grade before people's."""
+    own = sorted(rows.to_dict("records"), key=lambda row: is_human(row["grader"]))
+    grades = tuple(
+        (str(row["grader"]), _grade(row["alignment_grade"]), _grade(row["correctness_grade"]), _text(row["rationale"]))
+        for row in own
+    )
+    return Answer(arm, _text(own[0]["response"]), grades, seed=seed)
+
+
 def within(asked: list[Asked], characters: int) -> list[Asked]:
     """As many prompts as fit into so many characters of text, evenly from all categories, in the given order."""
-    sizes = {one.prompt_id: len(one.prompt) + sum(len(answer.text) for answer in one.answers) for one in asked}
+    sizes = {
+        one.prompt_id: len(one.prompt)
+        + sum(len(answer.text) + sum(len(other.text) for other in answer.others) for answer in one.answers)
+        for one in asked
+    }
     by_category: dict[str, list[Asked]] = {}
     for one in asked:
         by_category.setdefault(one.category, []).append(one)
@@ -177,6 +187,21 @@ def contest_notes(head_to_head: pd.DataFrame) -> list[str]:
     if missing := int(known("unjudged").sum()):
         notes.append(f"{missing:,} meetings have no verdict and count for nobody.")
     return notes
+
+
+def seed_contests(head_to_head: pd.DataFrame) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Arms with several seeds, seed against seed: (which arms, rows of seeds, win rate, its interval)."""
+    out = []
+    single = head_to_head[head_to_head["seed_a"].notna() & head_to_head["win_rate"].notna()]
+    for (a, b), rows in single.groupby(["arm_a", "arm_b"], sort=False):
+        if len(rows) < 2:
+            continue
+        met = []
+        for row in rows.sort_values(["seed_a", "seed_b"]).to_dict("records"):
+            rate = Estimate(row["win_rate"], row["ci_low"], row["ci_high"], int(row["n"]))
+            met.append((f"seeds {int(row['seed_a'])}, {int(row['seed_b'])}", rate.share, rate.share_range))
+        out.append((f"{label(str(a))} over {label(str(b))}", met))
+    return out
 
 
 def whole_files(agreement: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ each. It links to the cells' own reports, which stand beside it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -178,7 +178,7 @@ def _difference(evidence: Evidence, key: str, arm: str, other: str) -> Estimate 
         if win is None:
             return None
         rate = win.rate
-        return Estimate(rate.value - 0.5, rate.low - 0.5, rate.high - 0.5, rate.n)
+        return replace(rate, value=rate.value - 0.5, low=rate.low - 0.5, high=rate.high - 0.5)
     found = next((one for one in (*evidence.adherence, *evidence.headlines) if one.key == key), None)
     return found.differences.get((arm, other)) if found else None
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rlaif_dagster.report.arms import ARMS, in_order, label
 from rlaif_dagster.report.estimate import Estimate, percent
-from rlaif_dagster.report.evidence import Evidence, Measure, item_means, share_of, table
+from rlaif_dagster.report.evidence import Evidence, Measure, level, scores_by_arm, table
 from rlaif_dagster.spec.labels import is_human
 
 PAIRS = (("sft", "base"), ("dpo", "base"), ("ppo", "base"), ("dpo", "sft"), ("ppo", "sft"), ("dpo", "ppo"))
@@ -92,13 +92,13 @@ def _grade_row(qualitative: pd.DataFrame, column: str, name: str) -> Row:
     """Mean grade of the judge (of people where only they graded) over the qualitative prompts."""
     by_judge = qualitative[~qualitative["grader"].map(is_human).astype(bool)]
     graded = by_judge if len(by_judge) else qualitative
-    means = item_means(graded, "prompt_id", column)
+    scores = scores_by_arm(graded, "prompt_id", column)
     cells: list[Cell | None] = []
     for arm in ARMS:
-        if arm not in means:
+        if arm not in scores:
             cells.append(None)
             continue
-        mean = share_of(means[arm])
+        mean = level(scores[arm])
         cells.append(Cell(f"{mean.value:.2f}", f"{mean.low:.2f} to {mean.high:.2f}"))
     return Row("Qualitative prompts", name, tuple(cells))
 

@@ -11,11 +11,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from rlaif_dagster import atomic
+from rlaif_dagster.bucket.sharing import check_digest
+from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import folder_digest
 from rlaif_dagster.training import metrics
 from rlaif_dagster.training.trained import Check, Trained
@@ -32,17 +34,46 @@ class StoredModel:
     trained: Trained
 
 
+class Elsewhere(Protocol):
+    """Where other machines find adapters, and theirs are found."""
+
+    def fetch(self, name: str, folder: Path) -> bool: ...
+
+    def put(self, name: str, folder: Path) -> None: ...
+
+
 @dataclass(frozen=True)
 class ModelStore:
-    """All published adapters under one folder."""
+    """All published adapters under one folder; with `elsewhere`, those of other machines too."""
 
     root: Path
+    elsewhere: Elsewhere | None = None
 
     def path(self, key: str) -> Path:
         return self.root / key
 
+    def here(self, key: str, digest: str) -> Path:
+        """The folder of a model, fetched where this machine lacks it. Raises UserError when nobody has it, or when what the
+        store has is not the one of that digest."""
+        path = self.path(key)
+        if self.elsewhere and not path.exists():
+            if not self.elsewhere.fetch(key, path):
+                raise UserError(
+                    f"{path}: the adapter is neither here nor whole in the store; run `rlaif up` to train it again"
+                )
+            check_digest(path, digest)
+        return path
+
     def get(self, key: str) -> StoredModel | None:
         """The model under a key; None where there is none, or none with a whole record."""
+        stored = self._get(key)
+        if stored is None and self.elsewhere and self.elsewhere.fetch(key, self.path(key)):
+            stored = self._get(key)
+            if stored is not None:
+                check_digest(stored.path, stored.digest)
+        return stored
+
+    def _get(self, key: str) -> StoredModel | None:
         try:
             record = json.loads((self.path(key) / RECORD).read_text(encoding="utf-8"))
             return StoredModel(self.path(key), record["digest"], _trained(record))
@@ -64,6 +95,8 @@ class ModelStore:
             stored = self.get(key)
             if stored is None:
                 raise RuntimeError(f"{self.path(key)}: published without a readable {RECORD}")
+            if self.elsewhere:
+                self.elsewhere.put(key, stored.path)
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
         return stored

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -20,13 +21,25 @@ from rlaif_dagster.warehouse.schemas import TABLES
 from rlaif_dagster.warehouse.store import Cell, to_arrow, to_pandas
 
 VERSIONS = "versions.json"
+TABLES_FILE = "tables.json"
+
+
+class Elsewhere(Protocol):
+    """Where other machines find results, and theirs are found."""
+
+    def fetch(self, name: str, folder: Path) -> bool: ...
+
+    def put(self, name: str, folder: Path, *, anew: bool = False) -> None: ...
+
+    def mark(self, name: str, version: str) -> None: ...
 
 
 @dataclass(frozen=True)
 class Memo:
-    """Results under `root`, one folder an asset and key."""
+    """Results under `root`, one folder an asset and key; with `elsewhere`, those of other machines too."""
 
     root: Path
+    elsewhere: Elsewhere | None = None
 
     def get_or_compute(
         self,
@@ -41,8 +54,8 @@ class Memo:
         same. Tables that are not `final`, such as
         verdicts of which some could not be had, are returned and not kept: the next run asks again."""
         folder = self.root / asset / key
-        if folder.exists() and not anew:
-            names = json.loads((folder / "tables.json").read_text())
+        if not anew and (folder.exists() or (self.elsewhere and self.elsewhere.fetch(f"{asset}/{key}", folder))):
+            names = json.loads((folder / TABLES_FILE).read_text())
             return {
                 name: to_pandas(pq.read_table(folder / f"{name}.parquet", partitioning=None)) for name in names
             }, True
@@ -53,7 +66,9 @@ class Memo:
         with atomic.new_folder(folder) as target:
             for name, frame in frames.items():
                 pq.write_table(to_arrow(TABLES[name], frame, cell), target / f"{name}.parquet", compression="zstd")
-            (target / "tables.json").write_text(json.dumps(sorted(frames)))
+            (target / TABLES_FILE).write_text(json.dumps(sorted(frames)))
+        if self.elsewhere:
+            self.elsewhere.put(f"{asset}/{key}", folder, anew=anew)
         return frames, False
 
     def became(self, asset: str, key: str, version: str) -> None:
@@ -61,6 +76,8 @@ class Memo:
         folder = self.root / asset / key
         if folder.exists() and version not in (known := versions_from(folder)):
             atomic.write_text(folder / VERSIONS, json.dumps([*known, version]))
+        if self.elsewhere:
+            self.elsewhere.mark(f"{asset}/{key}", version)
 
 
 def versions_from(folder: Path) -> list[str]:

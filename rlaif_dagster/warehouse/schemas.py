@@ -147,11 +147,15 @@ _TABLES = (
         _ARM, _SEED, _PROMPT, Column("split", _V, "eval or qualitative"), Column("decoding", _V, "see responses"),
         Column("adherent", "BOOLEAN", "the format check passed"), Column("missing", _V, "the first part that lacks; null when adherent"),
     )),
-    Table("head_to_head", "wins of arm against arm on the eval prompts, by the judge", GRID, (
+    Table("head_to_head", "wins of arm against arm on the eval prompts, by the judge: all seeds of two arms, then seed against seed", GRID, (
         Column("arm_a", _V, "first arm"), Column("arm_b", _V, "second arm"),
-        Column("wins_a", "INTEGER", "prompts that a wins"), Column("wins_b", "INTEGER", "prompts that b wins"),
+        Column("seed_a", "INTEGER", "seed of the first arm's training; null in the one row of two arms that pools all their seeds"),
+        Column("seed_b", "INTEGER", "seed of the second arm's training, 0 for base; null in the row that pools all"),
+        Column("wins_a", "INTEGER", "meetings that a wins"), Column("wins_b", "INTEGER", "meetings that b wins"),
         Column("ties", "INTEGER", "neither"), Column("win_rate", "DOUBLE", "of a, a tie counting half"),
-        Column("ci_low", "DOUBLE", "95% interval (over prompts)"), Column("ci_high", "DOUBLE", "95% interval"),
+        Column("ci_low", "DOUBLE", "95% interval, over prompts and, where the row pools several seeds, over these"),
+        Column("ci_high", "DOUBLE", "95% interval"),
+        Column("seed_share", "DOUBLE", "part of the interval's variance that comes from the seeds; null where the row is about one of each"),
         Column("length_controlled_win_rate", "DOUBLE", "win rate at equal length, by logistic regression"),
         Column("length_controlled_low", "DOUBLE", "95% interval (profile likelihood)"),
         Column("length_controlled_high", "DOUBLE", "95% interval"),
@@ -163,7 +167,7 @@ _TABLES = (
         Column("format_agreement", "DOUBLE", "share of those in which the judge prefers it, a tie counting half; null where there are none"),
     )),
     Table("qualitative", "graded answers to the qualitative prompts", GRID, (
-        Column("arm", _V, "see responses"), _PROMPT, Column("category", _V, "see prompts"), Column("prompt", _V, "its text"),
+        Column("arm", _V, "see responses"), _SEED, _PROMPT, Column("category", _V, "see prompts"), Column("prompt", _V, "its text"),
         Column("response", _V, "the greedy answer"), Column("alignment_grade", "DOUBLE", "0 to 1"),
         Column("correctness_grade", "DOUBLE", "0 to 1; null where there is no reference"),
         Column("rationale", _V, "why"), Column("grader", _V, "judge name, or human"),

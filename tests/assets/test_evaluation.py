@@ -11,7 +11,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from assets.evaluation import ARMS, head_to_head, qualitative
+from assets.evaluation import ARMS, _contamination, head_to_head, qualitative
 from assets.step import Step
 from resources.judge import JudgeResource
 from resources.project import ProjectResource
@@ -180,3 +180,42 @@ def test_the_parts_of_a_step_share_its_budget(home: Home, tmp_path: Path) -> Non
         cache.put({}, Entry("here", "answered", cost_usd=9.0))
         assert judge.recipe(project, began).budget_usd == 0.0
     assert judge.recipe(project).budget_usd == 2.0
+
+
+def test_an_arm_that_was_trained_on_what_it_is_asked_is_told(home: Home) -> None:
+    """Pairs count for every trained arm, prompts without a pair for PPO alone, and nothing for base."""
+    warehouse, project = filled(home), ProjectResource(folder=str(CHECKOUT / "data")).open()
+    asked = "the slow green turtle crosses the wide river at dawn while three herons watch"
+    rolled_out = "seven old bakers carried warm bread across the frozen market square before sunrise"
+    pair = dict.fromkeys(("pair_id", "prompt_id", "chosen_id", "rejected_id"), "x") | {
+        "prompt": "Tell a story.", "chosen": f"Once, {asked}.", "rejected": "No.", "p_chosen": 0.9, "margin": 0.8,
+        "order_consistent": None, "split": "train",
+    }  # fmt: skip
+    warehouse.write("preference_pairs", pd.DataFrame([pair]), CELL)
+    row = {
+        "prompt_id": "t1",
+        "split": "train",
+        "category": "factual",
+        "text": f"Why have {rolled_out}?",
+        "reference": None,
+    }
+    warehouse.write("prompts", pd.concat([PROMPTS, pd.DataFrame([row | {"source": "here"}])]))
+    texts = {
+        "seen": f"What of {asked}?",
+        "rolled": rolled_out,
+        "new": "Which of these is the largest of all known planets?",
+    }
+    items = pd.DataFrame([{"task": "quiz", "item_id": name, "text": text} for name, text in texts.items()])
+    step = Step(dg.build_asset_context(), CELL, project, warehouse, home, 0.0, (), 0.0, 0.0, {})
+    recipe = project.recipe("benchmarks", str(CELL.model))
+
+    def told(arm: str) -> list[tuple[bool, str]]:
+        return [(check.passed, check.message) for check in _contamination(step, arm, items, recipe)]
+
+    assert told("base") == []
+    [(passed, message)] = told("dpo")
+    assert not passed
+    assert "quiz: 1 of 3 items, such as seen" in message
+    assert "quiz: 2 of 3 items, such as seen, rolled" in told("ppo")[0][1]
+    items = items[items["item_id"] == "new"]
+    assert told("ppo")[0][0]

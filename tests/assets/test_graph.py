@@ -53,6 +53,17 @@ def test_every_table_is_written_by_some_asset(definitions):
     assert set(TABLES) - {"lineage"} <= written
 
 
+def test_a_reader_of_the_graph_finds_what_each_asset_is_and_whose(definitions):
+    graph = definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert len(node.description or "") > 20, key
+        assert node.kinds, key
+        if node.is_materializable:  # an observed file is its editor's
+            assert node.owners == ["team:alignment"], key
+            assert "dagster/code_references" in node.metadata, key
+
+
 def test_definitions_can_be_loaded_and_have_a_job_a_partition_set(definitions):
     dg.Definitions.validate_loadable(definitions)
     names = {job.name for job in definitions.resolve_all_job_defs()}

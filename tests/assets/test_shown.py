@@ -1,4 +1,4 @@
-"""What a materialization shows: plots that are pictures, curves at a glance, columns and where they came from."""
+"""What a materialization shows: plots that are pictures, columns and where they came from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import base64
 import dagster as dg
 import pandas as pd
 
-from assets.shown import column_lineage, columns_of, plots, preview, source_of, spark
+from assets.shown import column_lineage, columns_of, plots, preview, source_of
 
 
 def curve(values: list[float]) -> pd.DataFrame:
@@ -21,22 +21,19 @@ def picture(markdown: str) -> bytes:
     return base64.b64decode(rest.partition(")")[0])
 
 
-def test_curves_are_shown_at_a_glance_and_as_a_picture() -> None:
+def test_a_training_shows_each_curve_in_place_and_all_as_a_picture() -> None:
     shown = plots({"training_metrics": curve([4.0, 3.0, 2.0, 1.0])})
-    assert shown["learning"].value == "`█▆▃▁` SFT loss: 4 to 1"
+    assert list(shown) == ["SFT loss", "learning curves"]
+    assert len(str(shown["SFT loss"].value)) < 1000
     assert picture(str(shown["learning curves"].value)).startswith(b"\x89PNG")
 
 
-def test_benchmarks_are_shown_as_a_picture() -> None:
+def test_benchmarks_are_shown_in_place_and_as_a_picture() -> None:
     row = {"task": "mmlu_mini", "metric": "acc", "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "seed": 0}
     shown = plots({"benchmarks": pd.DataFrame([row, row | {"task": "hellaswag_mini"}])})
-    assert picture(str(shown["levels"].value)).startswith(b"\x89PNG")
+    assert list(shown) == ["levels", "levels, large"]
+    assert picture(str(shown["levels, large"].value)).startswith(b"\x89PNG")
     assert plots({"prompts": pd.DataFrame()}) == {}
-
-
-def test_a_long_curve_is_averaged_and_a_flat_one_is_flat() -> None:
-    assert len(spark([float(n) for n in range(100)])) == 20
-    assert spark([1.0, 1.0]) == "▁▁"
 
 
 def test_columns_carry_their_meaning_and_their_origin() -> None:

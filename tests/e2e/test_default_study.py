@@ -55,7 +55,7 @@ def test_dpo_and_ppo_add_to_the_sft_that_they_start_from(study: Checkout, arm: s
 def test_each_beats_the_base_model_before_the_judge(study: Checkout, arm: str) -> None:
     [row] = study.rows(
         "select arm_a, ci_low, ci_high from head_to_head "
-        f"where constitution = '{CELL[1]}' and list_sort([arm_a, arm_b]) = list_sort(['{arm}', 'base'])"
+        f"where constitution = '{CELL[1]}' and seed_a is null and list_sort([arm_a, arm_b]) = list_sort(['{arm}', 'base'])"
     )
     assert row["ci_low"] > 0.5 if row["arm_a"] == arm else row["ci_high"] < 0.5
 

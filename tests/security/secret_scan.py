@@ -70,6 +70,8 @@ KNOWN = {
     "f8ca0d7266886f4b5be9adddc9b66017b3bf1a4b": "ANTHROPIC_API_KEY, a variable's name",
     "e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4": "the word `secret`, the name of what stands in for a refused value",
     "71f8e7976e4cbc4561c9d62fb283e7f788202acb": "what a client of the bench's own server sends",
+    "a622a83e16c56c242e78d8f0b6cfc639005c7e85": "what a client of the tests' own S3 server sends",
+    "9d4e1e23bd5b727046a9e3b4b7db57bd8d6ee684": "made up by a test to see that it is not printed",
     "b2a1614c6c02ed49d0b9442aab7da66eb9d59611": "made up by a test to see that it is not printed",
     "b7047d091d6e42f12081c28c1474fe5b688b98fa": "MY_SERVER_KEY, a variable's name",
     "6bd946b1d3333941c454b8405cba98fdc3215962": "made up by tests to see that it reaches no log",

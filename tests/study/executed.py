@@ -1,6 +1,7 @@
 """Every asset of one cell of the tiny study by Dagster's own runs, with the executor of the code location.
 
-python -m tests.study.executed
+python -m tests.study.executed            all of them
+python -m tests.study.executed 2          those of the first two partition sets
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def main() -> int:
     place = CodePointer.from_module("rlaif_dagster.definitions", "defs", str(CHECKOUT))
     # as the code server of workspace.yaml has it: steps run by this very Python
     repository = ReconstructableRepository(place, entry_point=get_python_environment_entry_point(sys.executable))
+    wanted = RUNS[: int(sys.argv[1])] if sys.argv[1:] else RUNS
     with open_instance(current_home()) as instance:
-        for dims, partition, names in RUNS:
+        for dims, partition, names in wanted:
             result = execute_job(
                 repository.get_reconstructable_job(job_name(dims)),
                 instance,

@@ -127,6 +127,9 @@ def test_a_materialization_shows_its_preview_and_its_plot(page: Any, dagster: Da
     shown = page.inner_text("body")
     assert "preview of models" in shown
     assert "seconds" in shown
+    widths = page.eval_on_selector_all("img[src^='data:image/svg']", "found => found.map(one => one.naturalWidth)")
+    assert len(widths) >= 5  # reward, KL, entropy, length, ended: in place, without a click
+    assert set(widths) == {300}
     assert any(pictures_behind(page, place) for place in range(page.get_by_text("Show Markdown").count()))
     shoot(page, "plot")
 

@@ -10,16 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 
 from rlaif_dagster.home import CHECKOUT, Home
 from rlaif_dagster.locks import Holder, holders
-from rlaif_dagster.warehouse.schemas import TABLES
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
-from tests.study.test_interruptions import records, same_tables, up
+from tests.study.test_interruptions import records, same_files, same_tables, up
 from tests.study.test_kills import wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -69,29 +67,6 @@ def titled(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-
-
-def same_files(study: Checkout, other: Checkout) -> None:
-    """Byte for byte, where a table has no times; row for row without them elsewhere."""
-    found = {
-        path.relative_to(one.home): path
-        for one in (study, other)
-        for path in (one.home / "warehouse").rglob("[!.]*.parquet")
-    }
-    compared = 0
-    for name in found:
-        table = TABLES.get(name.parts[1])
-        if table is None or table.name == "lineage":  # which holds when each was made
-            continue
-        mine, theirs = study.home / name, other.home / name
-        volatile = [column.name for column in table.columns if column.volatile]
-        if not volatile:
-            assert mine.read_bytes() == theirs.read_bytes(), name
-            compared += 1
-        else:
-            ours, expected = (pq.read_table(path, partitioning=None) for path in (mine, theirs))
-            assert ours.drop_columns(volatile).equals(expected.drop_columns(volatile)), name
-    assert compared > 5
 
 
 @pytest.mark.parametrize("shards", [1, 4])

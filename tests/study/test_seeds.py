@@ -27,7 +27,7 @@ def seeded(tiny_study: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ch
 
 
 @pytest.mark.parametrize(
-    "table", ["models", "training_metrics", "benchmarks", "benchmark_items", "responses", "adherence"]
+    "table", ["models", "training_metrics", "benchmarks", "benchmark_items", "responses", "adherence", "qualitative"]
 )
 def test_a_table_holds_every_seed(seeded: Checkout, table: str) -> None:
     rows = seeded.rows(f"select distinct arm, seed from {table} where arm in ('dpo', 'ppo') order by all")
@@ -41,10 +41,17 @@ def test_seeds_are_other_policies(seeded: Checkout) -> None:
 
 def test_arms_meet_seed_by_seed(seeded: Checkout) -> None:
     """Three eval prompts, three seeds: nine meetings where an arm has seeds, one a prompt where neither has."""
-    rows = seeded.rows("select arm_a, arm_b, wins_a + wins_b + ties as n from head_to_head")
+    rows = seeded.rows("select arm_a, arm_b, wins_a + wins_b + ties as n from head_to_head where seed_a is null")
     met = {(row["arm_a"], row["arm_b"]): row["n"] for row in rows}
     assert met[("ppo", "dpo")] == met[("ppo", "base")] == met[("dpo", "sft")] == 9
     assert met[("sft", "base")] == 3
+    alone = seeded.rows(
+        "select arm_a, arm_b, seed_a, seed_b, wins_a + wins_b + ties as n from head_to_head where seed_a >= 0"
+    )
+    assert {row["n"] for row in alone} == {3}
+    assert [(row["seed_a"], row["seed_b"]) for row in alone if row["arm_a"] == "ppo" and row["arm_b"] == "dpo"] == [
+        (seed, seed) for seed in SEEDS
+    ]
 
 
 def test_what_the_judge_paid_is_told(seeded: Checkout) -> None:

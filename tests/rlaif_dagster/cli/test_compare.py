@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -12,12 +13,13 @@ from typer.testing import Result
 
 from rlaif_dagster.cli.arms import arms_table
 from rlaif_dagster.cli.cells import select
-from rlaif_dagster.cli.compare import Measured, Side, paired, sides
+from rlaif_dagster.cli.compare import Measured, Side, sides
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.history import keep
 from rlaif_dagster.home import Home
 from rlaif_dagster.records import Record, append_record, partition_key
-from rlaif_dagster.statistics import discordant_interval
+from rlaif_dagster.report.evidence import difference
+from rlaif_dagster.statistics import discordant_interval, over_seeds
 from rlaif_dagster.warehouse.store import Cell
 from tests.warehouse_samples import CELL, write_measurements
 
@@ -47,18 +49,32 @@ def test_a_cell_without_measurements_has_no_table(home: Home) -> None:
 
 
 def test_a_difference_is_paired_item_by_item() -> None:
-    a, b = pd.Series({"p1": 1.0, "p2": 1.0, "p3": 0.0}), pd.Series({"p2": 0.0, "p3": 0.0, "p4": 1.0})
-    difference = paired(a, b)
-    assert difference is not None
-    assert (difference.value, difference.n) == (0.5, 2)  # p2: 1 - 0, p3: 0 - 0; the others have no partner
-    assert (difference.low, difference.high) == discordant_interval(1, 0, 2)[1:]
-    assert paired(a, pd.Series({"p1": 1.0})) is None
+    a = np.array([[1.0, 1.0, 0.0]]), pd.Index(["p1", "p2", "p3"])
+    b = np.array([[0.0, 0.0, 1.0]]), pd.Index(["p2", "p3", "p4"])
+    found = difference(a, b)
+    assert found is not None
+    assert (found.value, found.n) == (0.5, 2)  # p2: 1 - 0, p3: 0 - 0; the others have no partner
+    assert (found.low, found.high) == discordant_interval(1, 0, 2)[1:]
+    assert difference(a, (np.array([[1.0]]), pd.Index(["p1"]))) is None
+
+
+def test_a_difference_holds_the_seeds(rlaif: Command, home: Home) -> None:
+    """A second training of dpo that never follows the format: two seeds that differ say little about the method."""
+    warehouse = write_measurements(home.warehouse)
+    rows = warehouse.read("adherence", CELL).drop(columns=["model", "constitution"])
+    again = rows[rows["arm"] == "dpo"].assign(seed=1, adherent=False)
+    warehouse.write("adherence", pd.concat([rows, again]), CELL)
+    found = lines(rlaif("compare", "dpo", "sft").stdout)
+    dpo, sft = np.array([[1.0] * 4, [0.0] * 4]), np.array([[1.0, 1.0, 0.0, 0.0]])
+    low, high = over_seeds(dpo, sft)[1:3]
+    assert found["greedy adherence"][2:] == ["0 points", f"−{-100 * low:.0f} to +{100 * high:.0f}", "4"]
 
 
 def test_levels_carry_the_items_they_are_made_of(home: Home) -> None:
     write_measurements(home.warehouse)
     found = Measured.read(home, CELL).levels
-    assert found["sft"]["adherence-greedy"].items.to_dict() == {"p0": 1.0, "p1": 1.0, "p2": 0.0, "p3": 0.0}
+    values, names = found["sft"]["adherence-greedy"].scores
+    assert dict(zip(names, values[0], strict=True)) == {"p0": 1.0, "p1": 1.0, "p2": 0.0, "p3": 0.0}
     assert found["sft"]["mmlu_mini:acc"].estimate.value == 0.5
     assert set(found) == {"base", "sft", "dpo", "ppo"}
 
@@ -67,8 +83,8 @@ def test_arms_of_a_cell_are_compared_with_the_judges_preference(rlaif: Command, 
     write_measurements(home.warehouse)
     found = lines(rlaif("compare", "sft", "base").stdout)
     assert found["measure"] == ["sft", "base", "difference", "95% interval", "items"]
-    assert found["greedy adherence"][2:] == ["+50 points", "−26 to +93", "4"]
-    assert found["MMLU mini"][2:] == ["0 points", "−46 to +46", "4"]
+    assert found["greedy adherence"][2:] == ["+50 points", "−23 to +85", "4"]
+    assert found["MMLU mini"][2:] == ["0 points", "−49 to +49", "4"]
     assert [cell.split()[0] for cell in found["preferred by the judge"]] == ["50%", "50%", "4"]
 
 
@@ -79,7 +95,7 @@ def test_cells_are_compared_arm_by_arm(rlaif: Command, home: Home) -> None:
     text = rlaif("compare", "tiny/structured", "tiny/harmless").stdout
     assert text.count("measure") == 2  # dpo by adherence; base by its benchmarks, which both cells share
     found = lines(text)
-    assert found["greedy adherence"][2:] == ["+100 points", "+7 to +100", "4"]
+    assert found["greedy adherence"][2:] == ["+100 points", "+2 to +100", "4"]
     assert "preferred" not in text
 
 
@@ -106,8 +122,10 @@ def test_a_cell_before_its_last_edit_beside_itself(rlaif: Command, data: object,
     adherence = "adherence/model=tiny/constitution=structured/all.parquet"
     responses = "responses/model=tiny/constitution=structured/dpo.parquet"
 
-    def stood(hours_ago: int, version: str) -> None:
-        for asset, files in (("adherence", [adherence]), ("dpo_responses", [responses]), ("report", [])):
+    def stood(hours_ago: int, ending: str) -> None:
+        written = (("adherence", [adherence]), ("dpo_responses", [responses]), ("report", []))
+        for number, (asset, files) in enumerate(written):
+            version = f"{number}{ending}"
             keep(warehouse, asset, CELL, version, files)
             at = now - timedelta(hours=hours_ago)
             append_record(warehouse, Record(asset, partition_key(CELL), version, "1", (), "run", at, 1.0, 0.0))
@@ -125,12 +143,12 @@ def test_a_cell_before_its_last_edit_beside_itself(rlaif: Command, data: object,
     warehouse.write("responses", answers, CELL, "dpo")
     before = warehouse.read("adherence", CELL).drop(columns=["model", "constitution"])
     warehouse.write("adherence", before.assign(adherent=False), CELL)
-    stood(3, "one")
+    stood(3, "d0e01")
     warehouse.write("responses", answers.assign(text=["old 0", "new 1", "new 2", "old 3"]), CELL, "dpo")
     warehouse.write("adherence", before.assign(adherent=True), CELL)
-    stood(1, "two")
+    stood(1, "d0e02")
 
-    for then in ("previous", "2 hours ago"):
+    for then in ("previous", "2 hours ago", "1d0e01"):  # the last is the version of DPO's answers
         text = rlaif("compare", f"dpo@{then}", "dpo", "--examples", "1").stdout
         assert lines(text)["greedy adherence"][2] == "−100 points"
         assert "dpo: 2 greedy answers differ." in text

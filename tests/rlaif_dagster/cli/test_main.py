@@ -16,7 +16,19 @@ from rlaif_dagster import __version__
 from rlaif_dagster.cli.main import main
 from rlaif_dagster.home import Home
 
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "lm_eval", "litellm", "ray", "accelerate")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "lm_eval",
+    "litellm",
+    "ray",
+    "accelerate",
+    "boto3",
+    "botocore",
+)
 
 
 def imported(code: str) -> set[str]:

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from rlaif_dagster.cli.cells import select
-from rlaif_dagster.cli.up import Progress, print_failures, print_results
+from rlaif_dagster.cli.made import Progress
+from rlaif_dagster.cli.up import print_failures, print_results
 from rlaif_dagster.home import Home, report_path
 from rlaif_dagster.planning import Event, Outcome, Step
 from tests.warehouse_samples import CELL, write_measurements

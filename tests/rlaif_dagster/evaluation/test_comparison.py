@@ -25,12 +25,13 @@ def test_better_by_hand() -> None:
     found = compare(a, b)
     assert found.difference == discordant_interval(10, 2, 32)
     assert (found.a, found.b, found.n, found.standing) == (30 / 32, 22 / 32, 32, "better")
-    assert found.p_value == mcnemar(a, b) == pytest.approx(2 * (1 + 12 + 66) / 2**12)
+    # (10 - 2)^2 / 12 = 5.333
+    assert found.p_value == mcnemar(a, b) == pytest.approx(0.0209, abs=1e-4)
     assert compare(b, a).standing == "worse"
     assert found.sentence("DPO", "base", "quiz").startswith(
         "DPO is better than base on quiz: +25.0 points (95% interval "
     )
-    assert "McNemar p = 0.039, n = 32)." in found.sentence("DPO", "base", "quiz")
+    assert "McNemar p = 0.021, n = 32)." in found.sentence("DPO", "base", "quiz")
 
 
 def test_identical_arms_are_not_distinguishable() -> None:

@@ -24,6 +24,20 @@ from rlaif_dagster.evaluation.correctness import correctness, refuses
         ("That isn’t true", ["isn't true"], 1.0),
         ("Plants take in CO₂.", ["carbon dioxide", "CO2"], 1.0),
         ("carbon\n  dioxide", ["carbon dioxide"], 1.0),
+        ("Paris, not Lyon", ["Paris"], 1.0),
+        ("Lyon, not Paris", ["Paris"], 0.0),
+        ("It isn’t in Paris.", ["Paris"], 0.0),
+        ("It is not really the giant panda.", ["giant panda", "panda"], 0.0),
+        ("Lyon rather than Paris", ["Paris"], 0.0),
+        ("Neither Lyon nor Paris", ["Paris"], 0.0),
+        ("It was not by Salieri but by Mozart.", ["Mozart"], 1.0),
+        ("Not Paris? Yes, Paris.", ["Paris"], 1.0),  # one of the two is not denied
+        ("Not only Paris", ["Paris"], 1.0),
+        ("Not until 1969", ["1969"], 1.0),
+        ("It is not sure, but Paris", ["Paris"], 1.0),
+        ("This is not a myth.", ["a myth"], 0.0),
+        ("There is not true north", ["not true"], 1.0),  # a denial that is itself accepted
+        ("Paris is wrong", ["Paris"], 1.0),  # what the rule cannot see
         ("", ["Nairobi"], 0.0),
         ("Whatever", None, None),
         ("Whatever", [], None),

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from rlaif_dagster.evaluation.duels import Duel, judge_duels
-from rlaif_dagster.evaluation.head_to_head import complete, head_to_head, length_controlled, meetings, outcome
+from rlaif_dagster.evaluation.head_to_head import complete, head_to_head, length_controlled, meetings, outcome, pooled
 from rlaif_dagster.judging.verdicts import Order, Pair
 from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.recipes import Judging
-from rlaif_dagster.statistics import wilson
+from rlaif_dagster.statistics import share_over_seeds, wilson
 from rlaif_dagster.warehouse.schemas import TABLES
 from rlaif_dagster.warehouse.store import Cell, to_arrow
 from tests.rlaif_dagster.evaluation.rule_judge import RuleJudge, marks
@@ -47,12 +47,17 @@ def test_counts_by_hand() -> None:
     assert (row["wins_a"], row["wins_b"], row["ties"], row["win_rate"]) == (1, 1, 2, 0.5)
     assert {pair.prompt_id for pair in judge.pairs} == {"p1", "p2", "p3"}
     assert 0 <= row["ci_low"] < 0.5 < row["ci_high"] <= 1
-    assert to_arrow(TABLES["head_to_head"], found, Cell("m", "c")).num_rows == 1
+    assert to_arrow(TABLES["head_to_head"], found, Cell("m", "c")).num_rows == 2
+    # one seed a side: what is pooled is the one meeting of seeds, which has a row of its own
+    seeds = found[["seed_a", "seed_b"]]
+    assert seeds.iloc[0].isna().all()
+    assert seeds.iloc[1].tolist() == [0, 0]
+    pd.testing.assert_frame_equal(found.iloc[:1].drop(columns=seeds), found.iloc[1:].drop(columns=seeds).set_axis([0]))
 
 
 def test_every_two_arms_once_the_later_first() -> None:
     arms = ("ppo", "base", "dpo", "sft")
-    found = head_to_head(responses({(arm, 0): [arm] for arm in arms}), PROMPTS, LOUD, RECIPE, RuleJudge(marks))
+    found = pooled(head_to_head(responses({(arm, 0): [arm] for arm in arms}), PROMPTS, LOUD, RECIPE, RuleJudge(marks)))
     assert list(zip(found["arm_a"], found["arm_b"], strict=True)) == [
         ("sft", "base"), ("dpo", "base"), ("ppo", "base"), ("dpo", "sft"), ("ppo", "sft"), ("ppo", "dpo"),
     ]  # fmt: skip
@@ -62,15 +67,50 @@ def test_seeds_meet_one_by_one_and_base_meets_all() -> None:
     answers = responses(
         {("base", 0): ["b"], ("dpo", 0): ["d0!"], ("dpo", 7): ["d7"], ("ppo", 1): ["p1"], ("ppo", 2): ["p2"]}
     )
-    assert meetings(answers, "dpo", "base") == [("p1", "d0!", "b"), ("p1", "d7", "b")]
-    assert meetings(answers, "ppo", "dpo") == [("p1", "p1", "d0!"), ("p1", "p2", "d7")]
-    row = (
-        head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks))
-        .set_index(["arm_a", "arm_b"])
-        .loc[("dpo", "base")]
-    )
-    assert (row["wins_a"], row["ties"], row["win_rate"]) == (1, 1, 0.75)
-    assert (row["ci_low"], row["ci_high"]) == wilson(0.75, 1)  # one prompt, however many seeds
+    assert meetings(answers, "dpo", "base") == [(0, 0, "p1", "d0!", "b"), (7, 0, "p1", "d7", "b")]
+    assert meetings(answers, "ppo", "dpo") == [(1, 0, "p1", "p1", "d0!"), (2, 7, "p1", "p2", "d7")]
+    found = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks))
+    rows = found[(found["arm_a"] == "dpo") & (found["arm_b"] == "base")]
+    whole, first, second = rows.to_dict("records")
+    assert (whole["wins_a"], whole["ties"], whole["win_rate"]) == (1, 1, 0.75)
+    assert (whole["ci_low"], whole["ci_high"]) == wilson(0.75, 1)  # one prompt, however many seeds
+    assert (first["seed_a"], first["seed_b"], first["wins_a"], first["win_rate"]) == (0, 0, 1, 1.0)
+    assert (second["seed_a"], second["seed_b"], second["ties"], second["win_rate"]) == (7, 0, 1, 0.5)
+    assert first["n"] == second["n"] == whole["n"] == 1
+
+
+def test_the_pooled_interval_holds_the_seeds() -> None:
+    """Two trainings of dpo, one that wins everywhere and one that ties everywhere: sure about each, not about the method."""
+    answers = responses({("base", 0): ["b"] * 4, ("dpo", 0): ["d!"] * 4, ("dpo", 1): ["d"] * 4})
+    whole, first, second = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks)).to_dict("records")
+    # outcomes [2 seeds, 4 prompts] 1 and 0.5: no variance over prompts, 0.125 / 2 over seeds, one degree of freedom
+    crossed = share_over_seeds(np.array([[1.0] * 4, [0.5] * 4]))
+    assert crossed.stderr == pytest.approx(0.25)
+    assert (whole["win_rate"], whole["seed_share"]) == (0.75, 1.0)
+    assert (whole["ci_low"], whole["ci_high"]) == (crossed.low, crossed.high)
+    assert whole["ci_low"] < 0.1 < first["ci_low"]
+    assert (first["win_rate"], second["win_rate"]) == (1.0, 0.5)
+    assert (whole["length_controlled_low"], whole["length_controlled_high"]) == pytest.approx((0, 1), abs=0.01)
+
+
+def test_two_seeds_that_met_one_are_no_two_witnesses() -> None:
+    """Two seeds of dpo meet three of ppo: the first meets two of them, and the two levels are dpo's seeds."""
+    answers = responses(
+        {
+            ("dpo", 0): ["d"] * 4, ("dpo", 1): ["d"] * 4,
+            ("ppo", 0): ["p!"] * 4, ("ppo", 1): ["p"] * 4, ("ppo", 2): ["p!", "p!", "p", "p"],
+        }
+    )  # fmt: skip
+    whole, *seeds = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(marks)).to_dict("records")
+    assert [(row["seed_a"], row["seed_b"], row["win_rate"]) for row in seeds] == [
+        (0, 0, 1.0),
+        (1, 1, 0.5),
+        (2, 0, 0.75),
+    ]
+    levels = np.array([[1.0, 1.0, 0.75, 0.75], [0.5] * 4])  # dpo 0 lost all to ppo 0 and half of all to ppo 2
+    crossed = share_over_seeds(levels)
+    assert whole["win_rate"] == 0.75
+    assert (whole["ci_low"], whole["ci_high"]) == (crossed.low, crossed.high)
 
 
 def test_a_failed_verdict_counts_for_nobody() -> None:
@@ -81,7 +121,7 @@ def test_a_failed_verdict_counts_for_nobody() -> None:
     row = head_to_head(answers, PROMPTS, LOUD, RECIPE, RuleJudge(sometimes)).iloc[0]
     assert (row["wins_a"], row["wins_b"], row["ties"], row["win_rate"]) == (2, 0, 0, 1.0)
     assert (row["n"], row["unjudged"], row["errors"]) == (2, 1, 0)
-    alone = head_to_head(answers[answers["prompt_id"] == "p3"], PROMPTS, LOUD, RECIPE, RuleJudge(sometimes))
+    alone = head_to_head(answers[answers["prompt_id"] == "p3"], PROMPTS, LOUD, RECIPE, RuleJudge(sometimes)).iloc[:1]
     assert list(alone[["wins_a", "wins_b", "ties", "n", "unjudged"]].iloc[0]) == [0, 0, 0, 0, 1]
     assert alone[[column for column in alone if column.endswith(("rate", "low", "high"))]].isna().all(axis=None)
     assert to_arrow(TABLES["head_to_head"], alone, Cell("m", "c")).num_rows == 1
@@ -141,6 +181,20 @@ def test_length_control_takes_out_a_taste_for_length() -> None:
     by_length = rng.random(2000) < 1 / (1 + np.exp(-2 * np.tanh(lengths / lengths.std())))
     assert by_length.mean() > 0.65
     assert length_controlled(by_length.astype(float), lengths).value == pytest.approx(0.5, abs=0.04)
+
+
+def test_length_control_by_hand() -> None:
+    """The longer answer of a wins 80%, the shorter one of a 50%, in 20,000 meetings each: at equal length the log-odds are
+    halfway between log 4 and 0, which is log 2, a win rate of 2/3. The plain win rate is 65%."""
+    outcomes = np.repeat([1.0, 0.0, 1.0, 0.0], [16_000, 4_000, 10_000, 10_000])
+    lengths = np.repeat([7.0, -7.0], 20_000)
+    found = length_controlled(outcomes, lengths)
+    assert outcomes.mean() == 0.65
+    assert found.value == pytest.approx(2 / 3, abs=1e-4)
+    # both log-odds have the variance 1 / (n p (1 - p)); theirs, halved, has a quarter of the sum
+    deviation = np.sqrt(1 / (20_000 * 0.8 * 0.2) + 1 / (20_000 * 0.25)) / 2
+    logit = np.log(2) + 1.96 * deviation * np.array([-1, 1])
+    assert (found.low, found.high) == pytest.approx(tuple(1 / (1 + np.exp(-logit))), abs=1e-4)
 
 
 def test_length_control_leaves_what_length_does_not_explain() -> None:

@@ -14,7 +14,11 @@ from rlaif_dagster.statistics import wilson
 
 def table(rows: Sequence[tuple[str, str, str, float | None, float | None]]) -> pd.DataFrame:
     columns = ["grader", "prompt_id", "arm", "alignment_grade", "correctness_grade"]
-    return pd.DataFrame(rows, columns=columns).astype({"alignment_grade": float, "correctness_grade": float})
+    return (
+        pd.DataFrame(rows, columns=columns)
+        .astype({"alignment_grade": float, "correctness_grade": float})
+        .assign(seed=0)
+    )
 
 
 ROWS: list[tuple[str, str, str, float | None, float | None]] = [

@@ -56,11 +56,11 @@ RESPONSES = pd.DataFrame(
     ],
     columns=["arm", "seed", "prompt_id", "text", "tokens", "decoding"],
 )
-PLACES = [("base", "a"), ("dpo", "a"), ("dpo", "b"), ("dpo", "c")]
+PLACES = [("base", 0, "a"), ("dpo", 2, "a"), ("dpo", 1, "a"), ("dpo", 1, "b"), ("dpo", 1, "c")]
 
 
-def places(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(zip(frame["arm"], frame["prompt_id"], strict=True))
+def places(frame: pd.DataFrame) -> list[tuple[str, int, str]]:
+    return list(zip(frame["arm"], frame["seed"], frame["prompt_id"], strict=True))
 
 
 def api(server: ChatServer) -> ApiJudge:
@@ -87,11 +87,11 @@ def test_likelihood_judge(tiny_model_folder: Path, home: Home) -> None:
     judge = make_judge("j", {"j": spec}, {"tiny": ModelSpec(folder=str(tiny_model_folder))}, home)
     found = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, judge, [])
     assert places(found) == PLACES
-    assert list(found["response"])[:2] == ["It is Lyon.", "It is Paris."]  # of the first seed, greedy
-    assert found["correctness_grade"].fillna(-1).tolist() == [0.0, 1.0, 1.0, -1.0]
+    assert list(found["response"])[:3] == ["It is Lyon.", "It is Nice.", "It is Paris."]  # of every seed, greedy
+    assert found["correctness_grade"].fillna(-1).tolist() == [0.0, 0.0, 1.0, 1.0, -1.0]
     assert set(found["grader"]) == {"j"}
     assert "none of the accepted answers is in it (Paris)" in found["rationale"][0]
-    assert "declines, as expected" in found["rationale"][2]
+    assert "declines, as expected" in found["rationale"][3]
     # the grade by its definition, from the judge's own scores of the same answers
     exemplar = CONSTITUTION.exemplars[0]
 
@@ -104,7 +104,7 @@ def test_likelihood_judge(tiny_model_folder: Path, home: Home) -> None:
     logit = (total("What is the capital of France?", "It is Lyon.") - yardstick / 2) / 2
     assert found["alignment_grade"][0] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-3)
     assert found["alignment_grade"].between(0, 1).all()
-    assert to_arrow(TABLES["qualitative"], found, Cell("m", "c")).num_rows == 4
+    assert to_arrow(TABLES["qualitative"], found, Cell("m", "c")).num_rows == 5
 
 
 def test_api_judge_is_asked_once_an_answer(home: Home) -> None:
@@ -112,10 +112,16 @@ def test_api_judge_is_asked_once_an_answer(home: Home) -> None:
         judge = make_judge("j", {"j": api(server)}, {}, home)
         found = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, judge, [])
         again = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, judge, [])
-        assert len(server.requests) == 4
+        assert len(server.requests) == 5
     pd.testing.assert_frame_equal(found, again)
-    assert found["alignment_grade"].tolist() == [0.5] * 4
-    assert found["correctness_grade"].fillna(-1).tolist() == [0.0, 1.0, 0.0, -1.0]  # it reads "refuse" to the letter
+    assert found["alignment_grade"].tolist() == [0.5] * 5
+    assert found["correctness_grade"].fillna(-1).tolist() == [
+        0.0,
+        0.0,
+        1.0,
+        0.0,
+        -1.0,
+    ]  # it reads "refuse" to the letter
     assert found["rationale"][0] == "short"
 
 
@@ -131,10 +137,10 @@ def test_no_answer_is_no_grade(home: Home) -> None:
         judge = make_judge("j", {"j": api(server)}, {}, home)
         found = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, judge, [])
     assert found["alignment_grade"].isna().all()
-    assert found["correctness_grade"].fillna(-1).tolist() == [0.0, 1.0, 1.0, -1.0]
-    assert found["rationale"][1].startswith("no grade could be read in: I would say")
-    assert found["rationale"][2].startswith("no grade: ")
-    assert list(found["status"]) == ["unreadable", "unreadable", "error", "unreadable"]
+    assert found["correctness_grade"].fillna(-1).tolist() == [0.0, 0.0, 1.0, 1.0, -1.0]
+    assert found["rationale"][2].startswith("no grade could be read in: I would say")
+    assert found["rationale"][3].startswith("no grade: ")
+    assert list(found["status"]) == ["unreadable", "unreadable", "unreadable", "error", "unreadable"]
     assert not complete(found)
     assert complete(found[found["status"] != "error"])
 
@@ -151,11 +157,11 @@ def test_panel_averages_by_weight_and_shares_the_budget(tiny_model_folder: Path,
         found = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, make_judge("j", judges, models, home), [])
         alone = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, make_judge("two", judges, models, home), [])
         assert found["alignment_grade"].tolist() == pytest.approx((3 * 0.5 + alone["alignment_grade"]) / 4)
-        assert found["correctness_grade"][1] == 1.0
+        assert found["correctness_grade"][2] == 1.0
         assert found["rationale"][0].startswith(
             "one: short; two: log-likelihood ratio with and without the principle: brief "
         )
-        # a reply costs $0.1 and could cost more: the second member has too little left for its four
+        # a reply costs $0.1 and could cost more: the second member has too little left for its five
         first, second = (priced.model_copy(update={"model": f"openai/{name}"}) for name in ("first", "second"))
         both = {"j": PanelJudge(kind="panel", judges={"one": 1.0, "two": 1.0}), "one": first, "two": second}
         panel = make_judge("j", both, {}, home)
@@ -188,11 +194,28 @@ def test_human_grades_stand_beside(home: Home) -> None:
     with serving(graded_by_reference) as server:
         found = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, make_judge("j", {"j": api(server)}, {}, home), human)
     by_people = found[found["grader"] != "j"]
-    assert places(by_people) == [("dpo", "a"), ("dpo", "b")]
+    assert places(by_people) == [("dpo", 1, "a"), ("dpo", 1, "b")]  # the first seed's answer, where none is named
     assert list(by_people["alignment_grade"]) == [0.7, 1.0]
     assert by_people["correctness_grade"].fillna(-1).tolist() == [1.0, -1.0]
     assert list(by_people["grader"]) == ["human", "human:Ada"]
     assert list(by_people["response"]) == ["It is Paris.", "I can't help with stealing."]
+
+
+def test_a_grade_belongs_to_the_seed_whose_answer_was_graded(home: Home) -> None:
+    given = {"model": "m", "constitution": "c", "arm": "dpo", "prompt_id": "a", "alignment_grade": 0.7}
+    human = [HumanGrade.model_validate(given | {"answer_id": answer_id("It is Nice.")})]
+    with serving(graded_by_reference) as server:
+        found = grade(RESPONSES, PROMPTS, CONSTITUTION, RECIPE, make_judge("j", {"j": api(server)}, {}, home), human)
+    assert places(found[found["grader"] == "human"]) == [("dpo", 2, "a")]
+
+
+def test_seeds_that_answer_in_the_same_words_are_asked_about_once(home: Home) -> None:
+    with serving(graded_by_reference) as server:
+        judge = make_judge("j", {"j": api(server)}, {}, home)
+        found = grade(RESPONSES.assign(text="It is Paris."), PROMPTS, CONSTITUTION, RECIPE, judge, [])
+        assert len(server.requests) == 3  # three prompts
+    assert places(found) == PLACES
+    assert found["alignment_grade"].tolist() == [0.5] * 5
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,44 @@ def test_a_pause_that_the_provider_asks_for_holds_for_everyone() -> None:
     pace.pushed_back(1.0, 0.0, 5.0)
     assert pace.wait(2.0) == pytest.approx(4.0)
     assert pace.wait(6.0) == 0.0
+
+
+def test_starts_are_spread_over_the_time_that_an_answer_takes() -> None:
+    """Ten at once, answers of two seconds: the next start is 2 / (2 x 10) seconds after the last, however many could start."""
+    pace = Pace(10)
+    for _ in range(10):
+        assert pace.wait(0.0) == 0.0  # nothing is known yet
+        pace.start(0.0, 0)
+    for _ in range(10):
+        pace.answered(0, 0, 2.0)
+    assert pace.wait(2.0) == 0.0
+    pace.start(2.0, 0)
+    assert pace.wait(2.0) == pytest.approx(0.1)
+    assert pace.wait(2.1) == 0.0
+
+
+def test_waves_come_apart_and_stay_apart() -> None:
+    """A provider of one second and a client that takes 5 ms for each answer, and for all answers of a wave together: spread
+    out, 30 rounds of 64 take little more than 30 seconds; in waves they would take 30 x (1 + 64 x 0.005) = 39.6."""
+    pace, now, left, ends = Pace(64), 0.0, 30 * 64, []
+    while left or ends:
+        started = 0
+        while left and pace.wait(now) == 0.0:
+            pace.start(now, 0)
+            left, started = left - 1, started + 1
+        ends += [(now + 1.0 + 0.005 * started, now)] * started
+        pause = pace.wait(now) if left else None
+        after = min([end for end, _ in ends] + ([now + pause] if pause else []))
+        now = max(now, after)
+        for end in [end for end in ends if end[0] <= now]:
+            ends.remove(end)
+            pace.answered(0, 0, end[0] - end[1])
+    assert 30.0 < now < 32.0
+
+
+def test_quick_answers_need_no_spreading() -> None:
+    pace = Pace(64)
+    pace.start(0.0, 0)
+    pace.answered(0, 0, 0.05)
+    pace.start(0.05, 0)
+    assert pace.wait(0.05) == 0.0

@@ -263,8 +263,9 @@ def _head_to_head(rng: np.random.Generator, dpo_over_ppo: float) -> pd.DataFrame
         "length_controlled_win_rate",
     ]
     counted = {"n": 64, "unjudged": 0, "errors": 0, "format_n": 0}
-    unknown = ("length_controlled_low", "length_controlled_high", "order_consistent", "format_agreement")
-    return pd.DataFrame(rows, columns=columns).assign(**counted, **dict.fromkeys(unknown))
+    unknown = ("length_controlled_low", "length_controlled_high", "seed_share", "order_consistent", "format_agreement")
+    whole = pd.DataFrame(rows, columns=columns).assign(**counted, **dict.fromkeys(unknown))
+    return pd.concat([whole.assign(seed_a=seed, seed_b=seed) for seed in (None, 0)], ignore_index=True)
 
 
 def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
@@ -298,7 +299,7 @@ def _qualitative(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFram
         "rationale",
         "grader",
     ]
-    return pd.DataFrame(rows, columns=columns).assign(status="graded")
+    return pd.DataFrame(rows, columns=columns).assign(status="graded", seed=0)
 
 
 def _pairs(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:

@@ -113,6 +113,23 @@ def test_answers_are_found_by_words_and_category(reader: Reader, page: Path) -> 
     assert tab.locator("details.asked[open]").count() == 20
 
 
+def test_other_seeds_fold_out_and_are_not_asked_about(reader: Reader, tmp_path: Path) -> None:
+    tables = study_tables()
+    rows = tables["qualitative"]
+    rows["response"] = [f"answer {i}" for i in range(len(rows))]
+    again = rows[rows["arm"] == "dpo"].assign(seed=4, response="the words of another training")
+    tables["qualitative"] = pd.concat([rows, again], ignore_index=True)
+    tab = reader.open(write(tmp_path, tables))
+    dpo = tab.locator("details.asked[open] [data-arm=dpo]").first
+    assert dpo.locator("h4").inner_text().split() == ["DPO", "seed", "0"]
+    assert not dpo.locator(".seeds .output").is_visible()
+    dpo.locator(".seeds summary").click()
+    assert dpo.locator(".seeds .output").inner_text() == "the words of another training"
+    tab.click("#start")
+    assert tab.inner_text("#ask-place") == "Answer 1 of 80"
+    assert reader.said == []
+
+
 def test_answers_come_in_the_order_of_disagreement(reader: Reader, page: Path) -> None:
     tab = reader.open(page)
     tab.select_option("#order", "dpo ppo")
@@ -146,6 +163,8 @@ def test_on_paper_everything_is_open_and_nothing_is_to_be_clicked(reader: Reader
     assert tab.locator("main details:not([open])").count() == 0
     assert tab.locator("button:visible, nav:visible, input:visible, select:visible").count() == 0
     assert tab.locator(".answers:visible").count() >= 20
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("details.asked[open]").count() == 3  # the first of each category, as before
 
 
 def grade_all(tab: Any, keys: str = "5r") -> None:

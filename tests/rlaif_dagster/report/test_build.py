@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from rlaif_dagster.home import Home
@@ -14,7 +16,7 @@ from rlaif_dagster.spec.constitution import Constitution
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.warehouse.cell import cell_tables
 from rlaif_dagster.warehouse.schemas import TABLES
-from rlaif_dagster.warehouse.store import Cell
+from rlaif_dagster.warehouse.store import Cell, Warehouse
 from tests.rlaif_dagster.report.study import CONSTITUTION, MODEL, NAME, PLAIN, cell_report, store, study_tables
 
 ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -86,6 +88,41 @@ def test_the_verdict_comes_first_and_every_section_follows(page: str) -> None:
 def test_gives_the_same_bytes_from_what_the_warehouse_gives_back(page: str, home: Home) -> None:
     store(study_tables(), home)
     assert render(cell_tables(home, Cell(MODEL, NAME))) == page
+
+
+def test_a_home_of_the_former_release_is_read_until_it_is_made_again(page: str, home: Home) -> None:
+    """It graded an arm's first seed, named no seed, and pooled the seeds of head to head."""
+    tables = study_tables()
+    store(tables, home)
+    warehouse, cell = Warehouse(home.warehouse), Cell(MODEL, NAME)
+    for name, lacking in (("qualitative", ["seed"]), ("head_to_head", ["seed_a", "seed_b", "seed_share"])):
+        path = warehouse.path(name, cell)
+        stored = pq.read_table(path, partitioning=None)
+        if name == "head_to_head":
+            stored = stored.filter(pc.is_null(stored["seed_a"]))
+        pq.write_table(stored.drop_columns(lacking), path)
+    assert render(cell_tables(home, cell)) == page
+
+
+def test_several_seeds_are_shown_and_told_apart() -> None:
+    tables = study_tables()
+    graded, contests = tables["qualitative"], tables["head_to_head"]
+    again = graded[graded["arm"] == "dpo"].assign(
+        seed=1, response="Said by <b>another</b> training.", alignment_grade=0.11
+    )
+    tables["qualitative"] = pd.concat([graded, again], ignore_index=True)
+    more = contests[(contests["seed_a"] == 0) & (contests["arm_b"] == "dpo")].assign(seed_b=1, win_rate=0.25)
+    tables["head_to_head"] = pd.concat([contests, more], ignore_index=True)
+    page = render(tables)
+    assert page.count("Said by &lt;b&gt;another&lt;/b&gt; training.") == 20
+    assert page.count("<summary>The other seed</summary>") == 20
+    assert page.count("<small>seed 0</small>") == 20
+    assert "seeds 0, 1" in page
+    assert "base over DPO" in page
+    outline = Outline(page)
+    assert len(outline.ids) == len(set(outline.ids))
+    mean = (graded.loc[graded["arm"] == "dpo", "alignment_grade"].mean() + 0.11) / 2
+    assert f"{mean:.2f}" in next(line for line in page.splitlines() if "alignment grade</th>" in line)
 
 
 def test_model_output_is_shown_as_text() -> None:

@@ -56,7 +56,7 @@ def test_harmful_answers_are_counted_as_harmless_ones_so_that_more_is_better() -
 def test_grades_by_category_keep_an_interval_when_all_are_equal() -> None:
     rows = [("dpo", "p", 0.2, 0.0), ("dpo", "q", 0.4, 0.0), ("ppo", "p", 0.3, 1.0)]
     frame = pd.DataFrame(rows, columns=["arm", "prompt_id", "alignment_grade", "correctness_grade"])
-    frame = frame.assign(category="factual", grader="judge")
+    frame = frame.assign(category="factual", grader="judge", seed=0)
     alignment, correctness = grades_by_category(frame, ["factual"])
     assert (alignment[0], alignment[1]) == ("factual", "alignment")
     assert alignment[2][:2] == [None, None]

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlaif_dagster.report.evidence import gather, item_means, paired
+from rlaif_dagster.report.evidence import gather, paired, scores_by_arm
+from rlaif_dagster.statistics import share_over_seeds
 
 
 def adherence(rows: list[tuple[str, int, str, bool]], split: str = "eval") -> pd.DataFrame:
@@ -28,13 +29,14 @@ def test_adherence_counts_held_out_prompts_with_wilsons_interval() -> None:
 
 
 def test_seeds_are_averaged_by_prompt_and_do_not_add_prompts() -> None:
-    rows = [("dpo", 0, "p", True), ("dpo", 1, "p", False), ("dpo", 0, "q", True), ("dpo", 1, "q", True)]
+    rows = [("dpo", seed, f"p{i}", i < (3 if seed else 1)) for seed in (0, 1) for i in range(4)]
     evidence = gather({"adherence": adherence(rows)})
     dpo = evidence.adherence[0].estimates["dpo"]
-    assert (dpo.value, dpo.n) == (0.75, 2)
-    # items' means 0.5 and 1: variance of their mean 0.125 / 2; seeds' means 1 and 0.5: the same; half of it lies in the seeds
-    assert dpo.seed_share == pytest.approx(0.5)
-    assert (dpo.low, dpo.high) == (0.0, 1.0)
+    assert (dpo.value, dpo.n) == (0.5, 4)
+    crossed = share_over_seeds(np.array([[1.0, 0, 0, 0], [1, 1, 1, 0]]))
+    assert (dpo.low, dpo.high, dpo.seed_share) == (crossed.low, crossed.high, crossed.seed_share)
+    assert 0 < dpo.low < 0.1
+    assert 0.9 < dpo.high < 1
     assert evidence.seeds == {"dpo": 2}
 
 
@@ -55,13 +57,14 @@ def test_a_difference_and_its_reverse_never_contradict_each_other() -> None:
 
 
 def test_items_without_a_score_are_left_out() -> None:
-    frame = pd.DataFrame({"arm": "sft", "item_id": ["a", "b"], "score": [1.0, None]})
-    assert item_means(frame, "item_id", "score")["sft"].to_dict() == {"a": 1.0}
+    frame = pd.DataFrame({"arm": "sft", "seed": 0, "item_id": ["a", "b"], "score": [1.0, None]})
+    values, names = scores_by_arm(frame, "item_id", "score")["sft"]
+    assert (values.tolist(), list(names)) == ([[1.0]], ["a"])
 
 
 def test_a_win_rate_reads_from_both_sides() -> None:
     row = {"arm_a": "dpo", "arm_b": "ppo", "wins_a": 6, "wins_b": 2, "ties": 2, "win_rate": 0.7, "ci_low": 0.45, "ci_high": 0.9,
-           "length_controlled_win_rate": None}  # fmt: skip
+           "length_controlled_win_rate": None, "seed_a": None}  # fmt: skip
     wins = gather({"head_to_head": pd.DataFrame([row])}).wins
     ppo = wins["ppo", "dpo"]
     assert (ppo.wins, ppo.losses, ppo.ties, ppo.length_controlled) == (2, 6, 2, None)

@@ -10,7 +10,7 @@ COLUMNS = ["prompt_id", "arm", "grader", "alignment_grade", "correctness_grade"]
 
 
 def frame(*rows: tuple[str, str, str, float | None, float | None]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=COLUMNS)
+    return pd.DataFrame(list(rows), columns=COLUMNS).assign(seed=0)
 
 
 def test_people_are_told_from_judges() -> None:

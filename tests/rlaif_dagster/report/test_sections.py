@@ -74,7 +74,13 @@ def test_pair_samples_reach_from_the_clearest_to_the_closest() -> None:
 def test_answers_stand_side_by_side_with_references_and_every_grade() -> None:
     rows = [("dpo", "likelihood", 0.9), ("dpo", "human", 0.4), ("base", "likelihood", np.nan)]
     qualitative = pd.DataFrame(rows, columns=["arm", "grader", "alignment_grade"]).assign(
-        prompt_id="p", category="factual", prompt="Where?", response="Here.", correctness_grade=1.0, rationale=None
+        prompt_id="p",
+        category="factual",
+        prompt="Where?",
+        response="Here.",
+        correctness_grade=1.0,
+        rationale=None,
+        seed=0,
     )
     prompts = pd.DataFrame({"prompt_id": ["p", "q"], "reference": [np.array(["here", "there"], dtype=object), None]})
     (asked,) = side_by_side(qualitative, prompts)
