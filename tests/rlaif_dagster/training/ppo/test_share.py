@@ -35,19 +35,23 @@ from rlaif_dagster.training.ppo.share import Share
 from rlaif_dagster.training.ppo.update import NotFiniteError
 from rlaif_dagster.training.processes import PROCESSES, Call, rank, train
 from rlaif_dagster.training.trained import Trained
-from tests.rlaif_dagster.judging.chat_server import Reply, serving, shown, verdict
+from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, serving, shown, verdict
 from tests.rlaif_dagster.training.ppo.conftest import Recipe, WriteAdapter
 from tests.rlaif_dagster.training.stages import RULES
 
+PAID = ApiSpec(
+    kind="api", model="openai/m", max_tokens=20, concurrency=2, usd_per_million_input=10, usd_per_million_output=100
+)
 SPAWN = multiprocessing.get_context("spawn")
 LONG = {"updates": 4, "learning_rate": 5e-3, "kl_target": 1.0, "start": "sft"}
 KINDS: dict[str, dict[str, Any]] = {
-    "judged": {**LONG, "reward": {"model": 1.0, "judge": 0.5}, "value": "own"},
+    "asked": {**LONG, "reward": {"model": 1.0, "judge": 0.5}, "value": "own"},
     # one held-out prompt leaves the second process without an answer, nine answers in three parts the second with the fewer
     "uneven": {"updates": 4, "rollout_batch": 9, "minibatches": 3, "micro_batch": 1, "held_out_prompts": 1},
     "separate": {"updates": 4, "separate": True, "value": "own", "learning_rate": 1e-3, "max_update_kl": 0.02},
     "quantized": {**LONG, "evaluate_updates": 3},
 }
+PRICE = 100 * 10e-6 + 20 * 100e-6  # US dollars a verdict
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,15 @@ def in_processes(number: int, call: Call, monkeypatch: pytest.MonkeyPatch) -> Tr
     return train(call)
 
 
+def shorter(request: dict[str, Any], number: int) -> Reply:
+    first, second = shown(request)
+    return verdict("A" if len(first) < len(second) else "B")
+
+
+def asked_of(server: ChatServer) -> list[str]:
+    return sorted(json.dumps(request["messages"]) for request in server.requests)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_what_one_does(
     kind: str, given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,57 +123,39 @@ def test_two_processes_train_what_one_does(
     if kind == "quantized":
         pytest.importorskip("bitsandbytes")
     made = recipe(**KINDS[kind])
-    one, two = (in_processes(number, given.call(kind, made, tmp_path / str(number)), monkeypatch) for number in (1, 2))
+    trained, asked = [], []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        with serving(shorter) as server:
+            judge = ApiJudge("asked", PAID.model_copy(update={"api_base": server.url}), Home(folder))
+            trained.append(in_processes(number, given.call(kind, made, folder, judge), monkeypatch))
+            asked.append(asked_of(server))
+        assert spent_usd(Home(folder)) == pytest.approx(len(server.requests) * PRICE)  # by whoever started the training
+    one, two = trained
+    assert asked[0] == asked[1]  # the first process alone asks
+    assert bool(asked[0]) == (kind == "asked")
     assert two.tokens == one.tokens  # every answer is as long as it was, in every rollout
     assert [check.passed for check in two.checks] == [check.passed for check in one.checks]
     expected, found = (trained.metrics.set_index(["step", "name"])["value"].to_dict() for trained in (one, two))
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
     alone, together = (load_file(tmp_path / name / "target" / WEIGHTS) for name in ("1", "2"))
     assert alone.keys() == together.keys()
-    start = load_file(given.sft / WEIGHTS) if made.start == "sft" else {}
-    moved = max(float(tensor.abs().max()) for name, tensor in alone.items() if "lora_B" in name) if not start else 1.0
-    apart = max(float((tensor - together[name]).abs().max()) for name, tensor in alone.items())
-    print(
-        kind, "moved", moved, "apart", apart, {k: (expected[k], found[k]) for k in expected if expected[k] != found[k]}
-    )
-    assert apart < 1e-3 * moved
+    assert max(float((tensor - together[name]).abs().max()) for name, tensor in alone.items()) < 1e-5
+    assert curve(one, "kl_reference")[-1] > 0.05  # nats that it has moved by: a thousand times the rounding
+    if kind == "uneven":
+        the_same_answers(tmp_path)
 
 
-def test_every_process_scores_the_answers_of_one(
-    given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Token by token, in the same order: what an answer is drawn by does not depend on who draws it."""
-    made = recipe(**KINDS["uneven"])
-    for number in (1, 2):
-        in_processes(number, given.call("uneven", made, tmp_path / str(number)), monkeypatch)
-    [alone], *others = (
-        sorted((tmp_path / str(number) / "scored").glob("*.jsonl"), key=lambda path: path.name) for number in (1, 2)
-    )
+def curve(trained: Trained, name: str) -> list[float]:
+    return trained.metrics.query("name == @name").sort_values("step")["value"].tolist()
+
+
+def the_same_answers(folder: Path) -> None:
+    """Every process scores what one process does, token by token and in its order."""
+    [alone], [first, second] = (sorted((folder / name / "scored").iterdir()) for name in ("1", "2"))
     scored = alone.read_text().splitlines()
     assert len(scored) == 4 + 3  # rollouts, and evaluations at 0, 2 and 4
-    assert [path.read_text().splitlines() for path in others[0]] == [scored, scored]
-
-
-def test_the_first_process_alone_asks_and_its_starter_pays(
-    given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def shorter(request: dict[str, Any], number: int) -> Reply:
-        first, second = shown(request)
-        return verdict("A" if len(first) < len(second) else "B")
-
-    made, asked = recipe(updates=2, reward={"model": 0.0, "judge": 1.0}), []
-    for number in (1, 2):
-        with serving(shorter) as server:
-            spec = ApiSpec(
-                kind="api", model="openai/m", api_base=server.url, max_tokens=20, concurrency=2,
-                usd_per_million_input=10, usd_per_million_output=100,
-            )  # fmt: skip
-            folder = tmp_path / str(number)
-            judge = ApiJudge("asked", spec, Home(folder))
-            in_processes(number, given.call("asked", made, folder, judge), monkeypatch)
-            assert spent_usd(Home(folder)) == pytest.approx(len(server.requests) * (100 * 10e-6 + 20 * 100e-6))
-            asked.append(sorted(json.dumps(request["messages"]) for request in server.requests))
-    assert asked[0] == asked[1] != []
+    assert first.read_text().splitlines() == second.read_text().splitlines() == scored
 
 
 def exchange(lm: LanguageModel) -> dict[str, Any]:
@@ -224,22 +219,23 @@ def begin(call: Call, until: Path) -> multiprocessing.process.BaseProcess:
     return process
 
 
+@pytest.mark.timeout(900)
 def test_processes_that_are_killed_end_together_and_go_on_to_the_same_adapter(
     given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = recipe(**{**KINDS["judged"], "updates": 40, "learning_rate": 1e-3})
+    made = recipe(**{**KINDS["asked"], "updates": 16, "learning_rate": 1e-3})
     whole = in_processes(2, given.call("judged", made, tmp_path / "whole"), monkeypatch)
     cut = given.call("judged", made, tmp_path / "cut")
     saved = tmp_path / "cut" / "work" / checkpoint.FILE
     for killed in ("a worker", "the starter"):
         process = begin(cut, saved)
         below = workers(int(process.pid or 0))
-        working = [one for one in below if "rlaif_dagster.training.process" in one.cmdline()[1:3]]
+        working = [one for one in below if "rlaif_dagster.training.process" in one.cmdline()[1:4]]
         assert len(working) == 2
         (working[1] if killed == "a worker" else psutil.Process(process.pid)).kill()
-        process.join(60)
+        process.join(120)
         assert process.exitcode == (1 if killed == "a worker" else -9)
-        _, alive = psutil.wait_procs(below, 30)
+        _, alive = psutil.wait_procs(below, 60)
         assert not alive, killed
     resumed = train(cut)
     assert folder_digest(tmp_path / "cut" / "target") == folder_digest(tmp_path / "whole" / "target")
