@@ -66,7 +66,7 @@ class Vllm(Spec):
 
 
 class OwnVllm(Spec):
-    """vLLM on this machine: each step that samples starts it and ends it. `RLAIF_VLLM` names its program."""
+    """A program on this machine: each step that samples starts vLLM and ends it. `RLAIF_VLLM` names the program."""
 
     vllm: Vllm = Field(description="`{}` for its defaults")
 

@@ -10,8 +10,8 @@ averaged over orders and weighted over principles exactly as preference pairs ar
 started", which takes what differs from prompt to prompt out of the score.
 
 Verdicts come through the judge's own cache, so a resumed training pays for nothing twice; of several processes the first alone
-asks. A likelihood judge that reads with
-the very model that is trained reads on PPO's own backbone, its adapters off: no second copy of the weights.
+asks. A likelihood judge that reads with the very model that is trained reads on PPO's own backbone, its adapters off: no second
+copy of the weights.
 """
 
 from __future__ import annotations

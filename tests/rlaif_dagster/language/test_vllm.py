@@ -158,8 +158,7 @@ def test_the_recipe_names_it_and_nothing_in_it_changes_what_it_means() -> None:
     )
     assert named.data_version() == tuned.data_version() != Generation().data_version()
     assert named.served_by() == [{"vllm": {}}]
-    with pytest.raises(UserError, match="gpu_memory_utilization") as caught:
+    with pytest.raises(UserError, match="gpu_memory_utilization"):
         parse(Generation, {"backend": {"vllm": {"gpu_memory_utilization": 3}}}, Path("generation.yaml"))
-    print(caught.value)
     with pytest.raises(UserError, match="arguments"):  # a study may come from somebody else: it passes nothing on
         parse(Generation, {"backend": {"vllm": {"arguments": ["--trust-remote-code"]}}}, Path("generation.yaml"))
