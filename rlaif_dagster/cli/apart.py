@@ -1,4 +1,4 @@
-"""The process of one step that `rlaif up` makes beside others: `python -m rlaif_dagster.cli.apart DESCRIPTOR`.
+"""The process of one step that `rlaif up` makes beside others: `python -m rlaif_dagster.cli.apart PARENT DESCRIPTOR`.
 
 It is given its errand over the descriptor, says there what happens and how it ended, and ends with the command line that
 started it, even where that was killed: nobody would know of what it went on to spend.
@@ -23,8 +23,9 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 def main() -> None:
     """Make the one step."""
-    connection = Connection(int(sys.argv[1]))
-    _end_with(os.getppid())
+    parent, descriptor = (int(argument) for argument in sys.argv[1:])
+    _end_with(parent)
+    connection = Connection(descriptor)
     try:
         _run(connection)
     except KeyboardInterrupt:
@@ -48,6 +49,8 @@ def _run(connection: Connection) -> None:
 
 
 def _end_with(parent: int) -> None:
+    """The parent says who it is: if it was killed while this process was loading, another one is the parent by now."""
+
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(SECONDS_BETWEEN_LOOKS)

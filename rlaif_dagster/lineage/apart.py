@@ -79,13 +79,13 @@ class Apart:
 
     @classmethod
     def start(cls, command: Sequence[str], errand: Errand, step: Step, pool: str | None, on_event: OnEvent) -> Apart:
-        """`command` is given the number of a file descriptor, from which it reads its errand."""
+        """`command` is given the id of this process and the number of a file descriptor, from which it reads its errand."""
         here, there = Pipe()
         screen, written = _terminal() if os.isatty(STDERR) else os.pipe()
         with there:
             process = subprocess.Popen(
-                [*command, str(there.fileno())], pass_fds=(there.fileno(),), stdin=subprocess.DEVNULL, stdout=written,
-                stderr=written, start_new_session=True,
+                [*command, str(os.getpid()), str(there.fileno())], pass_fds=(there.fileno(),), stdin=subprocess.DEVNULL,
+                stdout=written, stderr=written, start_new_session=True,
             )  # fmt: skip
         os.close(written)
         here.send(errand)
@@ -144,9 +144,10 @@ class Apart:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 
-    def stop(self, seconds: float = SECONDS_TO_STOP) -> None:
-        """Wait for its end; it is killed when that takes too long."""
-        deadline = time.monotonic() + seconds
+    def stop(self, deadline: float | None = None) -> None:
+        """Wait for its end; it is killed when that is not there by the deadline (of the monotonic clock)."""
+        if deadline is None:
+            deadline = time.monotonic() + SECONDS_TO_STOP
         while self.process.poll() is None and time.monotonic() < deadline:
             if self.screen >= 0 and _has_more(self.screen):  # it would wait for ever for somebody to read
                 self._look()

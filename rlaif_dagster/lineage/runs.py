@@ -87,9 +87,11 @@ def process_name(pid: int | None = None) -> str:
 
 
 def _is_alive(process: str) -> bool:
+    """One that was killed, and whose end nobody has taken in (as where a container has no init), is not."""
     _, pid, started = process.rsplit(":", 2)
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+        found = psutil.Process(int(pid))
+        return found.status() != psutil.STATUS_ZOMBIE and f"{found.create_time():.2f}" == started
     except psutil.NoSuchProcess:
         return False
 

@@ -17,7 +17,7 @@ import dagster as dg
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.judging.ledger import payer
-from rlaif_dagster.lineage.apart import Apart, Ending, Errand
+from rlaif_dagster.lineage.apart import SECONDS_TO_STOP, Apart, Ending, Errand
 from rlaif_dagster.lineage.carrying import Carrying, SharedBudget
 from rlaif_dagster.lineage.pools import PoolWatch, free_slots
 from rlaif_dagster.lineage.runs import end_dead_runs
@@ -141,8 +141,9 @@ class SideBySide:
         """Nothing goes on after the command."""
         for apart in self.running.values():
             apart.interrupt()
+        deadline = time.monotonic() + SECONDS_TO_STOP  # for all of them together
         for apart in self.running.values():
-            apart.stop()
+            apart.stop(deadline)
 
 
 def carry_out_side_by_side(
