@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
+from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -14,6 +17,19 @@ def reset_peak() -> None:
     """Start a new measurement on an accelerator; the process's own peak cannot be reset."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def give_back() -> None:
+    """Let the C library return to the system what it holds free, where it can (glibc). Blocks of many sizes leave gaps that the
+    next ones do not fit into, so that the heap grows although no more lives in it: 5% of PPO's peak."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def peak_bytes() -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rlaif_dagster.spec.recipes import Ppo
+from rlaif_dagster.training import memory
 from rlaif_dagster.training.ppo import losses
 from rlaif_dagster.training.ppo.backbone import Backbone, acting_as
 from rlaif_dagster.training.ppo.draws import shuffled
@@ -161,6 +162,7 @@ def update_policy(
     steps = 0
     for rows in (rows for epoch in range(recipe.epochs) for rows in minibatches(recipe, seed, update, epoch)):
         optimizer.zero_grad(set_to_none=True)
+        memory.give_back()
         sums = share.sums(partial(accumulate_gradient, backbone, experience, rows, recipe, share))
         share.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
