@@ -51,11 +51,10 @@ class Event:
 
     `planned` comes first and again whenever the rest of the plan changes; its `remaining` counts the steps that may still
     run. `made` says in `message` what came out ("unchanged: what follows stays as it is"), `failed` the error's one line,
-    `waiting` who is making the step already, `elsewhere` that it was made there. Of a step in a process of its own, `told` is
-    a line that it wrote, and `progress` its bar as it stands.
+    `waiting` who is making the step already, `elsewhere` that it was made there.
     """
 
-    kind: Literal["planned", "started", "made", "failed", "blocked", "waiting", "elsewhere", "told", "progress"]
+    kind: Literal["planned", "started", "made", "failed", "blocked", "waiting", "elsewhere"]
     step: Step | None = None
     message: str = ""
     seconds: float | None = None

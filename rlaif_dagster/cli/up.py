@@ -1,9 +1,7 @@
-"""`rlaif up`: make what is stale, level by level, several steps at a time where asked to, and say what came of
-it."""
+"""`rlaif up`: make what is stale, level by level, and say what came of it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from rlaif_dagster.planning import Outcome
 
 INTERRUPTED = 130
-APART = (sys.executable, "-m", "rlaif_dagster.cli.apart")
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -34,16 +31,6 @@ def up(
         float | None,
         typer.Option("--budget", min=0, metavar="USD", help="Stop judging before more than this is spent."),
     ] = None,
-    parallel: Annotated[
-        int,
-        typer.Option(
-            "--parallel",
-            "-p",
-            min=1,
-            metavar="N",
-            help="Steps at a time, each in a process of its own, as the pools have slots.",
-        ),
-    ] = 1,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Stay, and make again what each edit in data/ makes stale.")
     ] = False,
@@ -54,7 +41,7 @@ def up(
     """
     console = progress()
     try:
-        status = _once(select(model, constitution), select_ or (), budget, parallel, console)
+        status = _once(select(model, constitution), select_ or (), budget, console)
         if watch:
             _follow(select(model, constitution).project.root, console)
     except KeyboardInterrupt:
@@ -64,20 +51,12 @@ def up(
         raise typer.Exit(status)
 
 
-def _once(chosen: Selection, select_: Sequence[str], budget: float | None, parallel: int, console: Console) -> int:
+def _once(chosen: Selection, select_: Sequence[str], budget: float | None, console: Console) -> int:
     """Make what is stale now; the exit status."""
     study = open_study(chosen)
-    with Progress(console) as told:
-        if parallel > 1:
-            from rlaif_dagster.lineage.side_by_side import carry_out_side_by_side
+    from rlaif_dagster.lineage.carrying import carry_out
 
-            outcome = carry_out_side_by_side(
-                study, chosen.models, chosen.constitutions, select_, budget, told, APART, parallel
-            )
-        else:
-            from rlaif_dagster.lineage.carrying import carry_out
-
-            outcome = carry_out(study, chosen.models, chosen.constitutions, select_, budget, told)
+    outcome = carry_out(study, chosen.models, chosen.constitutions, select_, budget, Progress(console))
     if not (outcome.made or outcome.failed or outcome.blocked):
         typer.echo("Nothing to do: everything is fresh.")
     print_results(chosen)

@@ -1,7 +1,7 @@
 """What was asked of providers and what came of it: requests by outcome, tokens, seconds and US dollars.
 
-One row a payer, endpoint and outcome, in the same file and the same transaction as the answers. A payer is a process, or one
-step that a command line makes in a process of its own (`payer/part`), whose spending counts as the command line's too. A
+One row a payer, endpoint and outcome, in the same file and the same transaction as the answers. A payer is a process, or
+a part of its work that has a bill of its own (`payer/part`), whose spending counts as the process's too. A
 budget is held against what the own payer spent: another one that judges at the same time spends its own. Answers of the past
 give the plan its measures: tokens a character, tokens and seconds a reply.
 

@@ -1,5 +1,5 @@
 """Carrying a plan out: what is ready runs, one Dagster run an asset and partition, and the plan is resolved again after
-each. That is the early cutoff. Here one step follows another; `lineage.side_by_side` makes several at once.
+each. That is the early cutoff.
 
 A step whose pool has no free slot waits for one. It is made under a lock of its own, so two command lines on one cell
 share the work: the second waits, then finds the step fresh. An interrupt ends the run that is under way; what was recorded
@@ -17,7 +17,6 @@ import dagster as dg
 from rlaif_dagster.bucket.local_copy import refresh
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.ledger import committed_usd
-from rlaif_dagster.lineage.apart import Ending, Errand
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.pools import PoolWatch, in_the_way, wait_for_slot
 from rlaif_dagster.lineage.remote import Order, execute, execute_on_ray, steps_on_ray
@@ -175,26 +174,10 @@ def carry_out(
     budget_usd: float | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> Outcome:
-    """Run everything stale, one step after another. A failure stops what depends on it and nothing else. `budget_usd` is a
+    """Run everything stale. A failure stops what depends on it and nothing else. `budget_usd` is a
     hard stop over all judging together."""
     budget = SharedBudget(study.home, budget_usd)
     return Carrying(study, models, constitutions, select, on_event).run(budget)
-
-
-def make_one(study: Study, errand: Errand, on_event: OnEvent) -> Ending:
-    """The one step of an errand, in this process, which exists for it."""
-    carrying = Carrying(study, errand.models, errand.constitutions, errand.select, on_event)
-    step = (errand.asset, errand.cell)
-    with study.instance() as instance, PoolWatch(instance) as watch:
-        item = next((item for item in carrying.waiting() if (item.asset, item.cell) == step and item.ready), None)
-        if item is None:
-            return Ending()
-        try:
-            carrying.make(item, watch, errand.budget_usd, errand.remaining)
-        except KeyboardInterrupt:
-            return Ending(interrupted=True)
-    failures = [failure for _, failure in carrying.failed.values()]
-    return Ending(made=bool(carrying.made), failure=failures[0] if failures else None)
 
 
 def _came_out(before: Record | None, after: Record | None) -> str:

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
@@ -32,17 +32,6 @@ def in_the_way(instance: dg.DagsterInstance, pool: str) -> str | None:
     if info.limit is None or len(runs) < info.limit:
         return None
     return " and ".join(sorted(_described(instance, run_id) for run_id in runs))
-
-
-def free_slots(instance: dg.DagsterInstance, pool: str, own: Collection[str]) -> int | None:
-    """How many slots of a pool others neither hold nor queue for, `own` being the processes (by name) that do not count as
-    others; None is without limit."""
-    info = instance.event_log_storage.get_concurrency_info(pool)
-    if info.limit is None:
-        return None
-    ids = {*info.active_run_ids, *info.assigned_run_ids, *info.pending_run_ids}
-    runs = [instance.get_run_by_id(run_id) for run_id in ids]
-    return info.limit - sum(run is None or run.tags.get(PROCESS_TAG) not in own for run in runs)
 
 
 def _described(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -79,10 +79,9 @@ def _ran_at(pid: int, moment: float) -> bool:
         return False
 
 
-def process_name(pid: int | None = None) -> str:
-    """Host, process id and the process's start, which tells it from a later one with the same id; of this process, or of
-    one that it started."""
-    process = psutil.Process(pid)
+def process_name() -> str:
+    """Host, process id and the process's start, which tells it from a later one with the same id."""
+    process = psutil.Process()
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
