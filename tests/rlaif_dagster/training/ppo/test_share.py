@@ -116,7 +116,9 @@ def asked_of(server: ChatServer) -> list[str]:
     return sorted(json.dumps(request["messages"]) for request in server.requests)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in ("separate", "quantized") else ()) for kind in KINDS]
+)
 def test_two_processes_train_what_one_does(
     kind: str, given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +221,7 @@ def begin(call: Call, until: Path) -> multiprocessing.process.BaseProcess:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_processes_that_are_killed_end_together_and_go_on_to_the_same_adapter(
     given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
