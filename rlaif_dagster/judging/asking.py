@@ -187,6 +187,7 @@ class _Run:
         self.counts: Counter[str] = Counter()
         self.turn = count()
         self.retried = self.failures = 0
+        self.heard = False  # any answer yet
         self.exhausted = False
         self.stopped: UserError | None = None
         self.crashed: BaseException | None = None
@@ -274,7 +275,7 @@ class _Run:
         self.budget.settle(request.most, answer.cost_usd)
         tokens = answer.tokens_in + answer.tokens_out or request.tokens
         self.pace.answered(request.tokens, tokens, answer.latency_ms / 1000)
-        self.failures = 0
+        self.failures, self.heard = 0, True
         self._done(
             request.key, answer, self.label(request.key, answer) if self.label and not self.bar.disable else None
         )
@@ -303,7 +304,8 @@ class _Run:
     ) -> None:
         self._book(request, outcome, error is not None and error.billed)
         self._slow_down(time.monotonic(), started, error)
-        self.failures += outcome != "turned_away"
+        # whoever has answered others is there, however many it rejects; who rejects all from the first on is asked no more
+        self.failures += outcome != "turned_away" and not (outcome == "rejected" and self.heard)
         self._done(request.key, Failure(reason), "error")
 
     def _slow_down(self, now: float, started: float, error: Unavailable | None) -> None:

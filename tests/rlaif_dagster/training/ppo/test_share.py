@@ -143,7 +143,7 @@ def test_two_processes_train_what_one_does(
     alone, together = (load_file(tmp_path / name / "target" / WEIGHTS) for name in ("1", "2"))
     assert alone.keys() == together.keys()
     assert max(float((tensor - together[name]).abs().max()) for name, tensor in alone.items()) < 1e-5
-    assert curve(one, "kl_reference")[-1] > 0.05  # nats that it has moved by: a thousand times the rounding
+    assert curve(one, "kl_reference")[-1] > 0.01  # nats that it has moved by: a thousand times the tolerance
     if kind == "uneven":
         the_same_answers(tmp_path)
 
