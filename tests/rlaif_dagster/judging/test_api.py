@@ -313,6 +313,26 @@ def test_a_provider_that_is_down_is_given_up(api_judge: MakeJudge) -> None:
     assert judged["raw"].iloc[-1] == f"not asked: {FAILURES_IN_A_ROW} requests in a row got no answer"
 
 
+def test_a_provider_that_answers_is_not_down_for_what_it_rejects(api_judge: MakeJudge) -> None:
+    """One answer, then more rejections in a row than would count as down, then answers again: each is asked."""
+    pairs = [pair(number) for number in range(FAILURES_IN_A_ROW + 15)]
+
+    def picky(request: dict[str, Any], number: int) -> Reply:
+        return fails(400) if 1 < number <= FAILURES_IN_A_ROW + 5 else prefers_good(request, number)
+
+    with serving(picky) as server:
+        judged = api_judge(server.url, retries=0, concurrency=1).judge(pairs, LAW, ("ab",))
+    assert len(server.requests) == len(pairs)
+    assert judged["verdict"].eq("error").sum() == FAILURES_IN_A_ROW + 4
+
+
+def test_a_provider_that_rejects_all_is_given_up(api_judge: MakeJudge) -> None:
+    pairs = [pair(number) for number in range(FAILURES_IN_A_ROW + 15)]
+    with serving(lambda request, number: fails(400)) as server:
+        api_judge(server.url, retries=0, concurrency=4).judge(pairs, LAW, ("ab",))
+    assert FAILURES_IN_A_ROW <= len(server.requests) < FAILURES_IN_A_ROW + 4
+
+
 def test_a_key_that_is_not_accepted_stops_the_run_and_keeps_what_was_answered(api_judge: MakeJudge) -> None:
     def answer(request: dict[str, Any], number: int) -> Reply:
         return prefers_good(request, number) if number < 2 else fails(401, f"Incorrect API key provided: {KEY}")
