@@ -173,7 +173,7 @@ def _told(seen: Content) -> dict[str, Any]:
 
 
 def _name(seen: Content | None) -> str:
-    if seen is None or not seen.body:
-        return "nobody"
+    if seen is None or not seen.body:  # who took over has ended
+        return "another process"
     told = _told(seen)
     return f"{told.get('what', 'another process')} on {told.get('host', 'another machine')}"

@@ -94,21 +94,21 @@ def _bind(home: Home, bucket: Bucket) -> None:
 
 
 def check_conditions(bucket: Bucket) -> None:
-    """Raises UserError unless the store refuses a conditional write whose condition does not hold."""
+    """Raises UserError unless the store refuses conditional writes whose condition does not hold, and those alone."""
     name = f"probe-{uuid.uuid4().hex}"
     etag = bucket.put(name, b"1", new=True)
     try:
-        kept = _refuses(bucket, name, new=True) and _refuses(
-            bucket, name, replaces='"00000000000000000000000000000000"'
+        kept = (
+            _refuses(bucket, name, new=True)
+            and _refuses(bucket, name, replaces='"00000000000000000000000000000000"')
+            and not _refuses(bucket, name, replaces=etag)
         )
-        if kept:
-            bucket.put(name, b"2", replaces=etag)
     finally:
         bucket.delete([name])
     if not kept:
         raise UserError(
-            f"{STORE}={bucket.address}: the store ignores the conditions of a write (If-None-Match, If-Match), so two machines "
-            "could overwrite each other's results; use one that keeps them (AWS S3, MinIO and Ceph do)"
+            f"{STORE}={bucket.address}: the store does not keep the conditions of a write (If-None-Match, If-Match), so two "
+            "machines could overwrite each other's results; use one that keeps them (AWS S3, MinIO and Ceph do)"
         )
 
 

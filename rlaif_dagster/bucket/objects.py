@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,11 +25,7 @@ SECONDS_TO_CONNECT = 5
 DELETED_AT_ONCE = 1000  # S3's own limit
 
 CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
-GONE = {
-    "NoSuchKey",
-    "404",
-    "NotFound",
-}  # what was to be replaced or fetched; a bucket that is not there has a code of its own
+GONE = {"NoSuchKey", "404", "NotFound"}  # a bucket that is not there has a code of its own
 NO_BUCKET = {"NoSuchBucket"}
 DENIED = {
     "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
@@ -114,7 +110,7 @@ class Bucket:
         """Write an object; its ETag. With `replaces` only over the object of that ETag, with `new` only where there is
         none: otherwise ChangedError is raised, and nothing was written."""
         condition = {"IfMatch": replaces} if replaces else {"IfNoneMatch": "*"} if new else {}
-        with told(self.address):
+        with told(self.address, changed=CHANGED | GONE if replaces else CHANGED if new else frozenset()):
             return str(self.client.put_object(**self._at(name), Body=body, **condition)["ETag"])
 
     def upload(self, path: Path, name: str) -> None:
@@ -129,7 +125,7 @@ class Bucket:
         """An object as a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with told(self.address):
+            with told(self.address, changed=GONE):
                 if found.size < LARGE:
                     path.write_bytes(self.client.get_object(**self._at(found.name))["Body"].read())
                 else:
@@ -140,7 +136,7 @@ class Bucket:
     def copy(self, source: str, target: str) -> None:
         """A copy inside the store."""
         try:
-            with told(self.address):
+            with told(self.address, changed=GONE):
                 self.client.copy_object(**self._at(target), CopySource=self._at(source))
         except ChangedError:
             raise UserError(f"{self.address}/{source}: removed while it was copied; run `rlaif up` again") from None
@@ -158,8 +154,9 @@ class Bucket:
 
 
 @contextmanager
-def told(address: Address) -> Iterator[None]:
-    """What boto3 raises, as the user's to fix and in one line; a condition that did not hold, as ChangedError."""
+def told(address: Address, *, changed: Set[str] = frozenset()) -> Iterator[None]:
+    """What boto3 raises, as the user's to fix and in one line; ChangedError for codes that say an object is not as it was
+    seen."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -167,7 +164,7 @@ def told(address: Address) -> Iterator[None]:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        if code in CHANGED | GONE:
+        if code in changed:
             raise ChangedError(code) from None
         raise UserError(_refusal(address, code, error)) from None
     except (NoCredentialsError, PartialCredentialsError) as error:
@@ -175,10 +172,14 @@ def told(address: Address) -> Iterator[None]:
             f"{STORE}={address}: no credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         ) from None
     except (BotoCoreError, Boto3Error) as error:
-        where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         raise UserError(
-            f"{STORE}={address}: {error}; is the store at {where} (AWS_ENDPOINT_URL) there, and can it be reached from here?"
+            f"{STORE}={address}: {error}; is the store at {_endpoint()} (AWS_ENDPOINT_URL) there, and can it be reached from "
+            "here?"
         ) from None
+
+
+def _endpoint() -> str:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
 
 
 def _refusal(address: Address, code: str, error: Exception) -> str:
@@ -189,6 +190,8 @@ def _refusal(address: Address, code: str, error: Exception) -> str:
         )
     if code in NO_BUCKET:
         return f"{STORE}={address}: there is no bucket {address.bucket!r} ({error}); create it, or correct {STORE}"
+    if code in GONE:
+        return f"{STORE}={address}: {error}; is {_endpoint()} (AWS_ENDPOINT_URL) the address of an S3 service?"
     if code in {"NotImplemented", "501"}:
         return f"{STORE}={address}: the store lacks an operation that is needed ({error}); use one that has conditional writes"
     return f"{STORE}={address}: {error}"

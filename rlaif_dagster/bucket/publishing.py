@@ -47,6 +47,7 @@ def publish(home: Home, bucket: Bucket, record: Record) -> None:
     check_held(lock_name(record.asset, record.partition))
     at_once(lambda file: bucket.copy(f"{at}/{file}", f"warehouse/{file}"), files)
     _upload_beside(home, bucket, record)
+    check_held(lock_name(record.asset, record.partition))  # and once more: nothing is taken back after the record
     add_record(bucket, record)
     refresh(home)
 

@@ -42,6 +42,6 @@ def gc(
         return
     if not yes and not typer.confirm("Remove them?"):
         raise typer.Exit(1)
-    home = fresh_home()  # others may have made something while the question stood
-    remove(garbage(home, keep), store_of(home))
+    home = fresh_home()  # others may have made something while the question stood, or removed
+    remove([item for item in garbage(home, keep) if item in set(found)], store_of(home))
     typer.echo("Removed.")

@@ -33,7 +33,9 @@ from rlaif_dagster.judging.provider import Provider, Rejected
 from rlaif_dagster.judging.retry import Unavailable, delay, tries
 from rlaif_dagster.judging.template import Message
 
-FAILURES_IN_A_ROW = 20  # requests without an answer, all retries spent, after which a provider counts as down
+FAILURES_IN_A_ROW = (
+    20  # requests without an answer, all retries spent, after which a provider counts as down (`_failed`)
+)
 MESSAGE_TOKENS = 16  # a generous allowance for what a provider wraps around a message
 BYTES_PER_TOKEN = 3  # fewer than texts have, so that a price is not underestimated
 WAITING = 2  # times the concurrency: how many requests may wait to be asked again before nothing new is begun
@@ -65,8 +67,9 @@ async def ask_all(
 
     An answer is in the cache before it is counted. `extra` gives what is sent beside a question's messages; `label` names
     an answer's verdict for the progress bar; `poll` is how often a batch is looked at, seconds. When the budget is spent
-    or the provider turns the judge away, requests in flight still end and are kept; then UserError is raised. When
-    FAILURES_IN_A_ROW requests in a row got no answer, the rest fail unasked.
+    or the provider turns the judge away (its key, its model, its credit), requests in flight still end and are kept; then
+    UserError is raised. When FAILURES_IN_A_ROW requests in a row got no answer, the rest fail unasked; what a provider
+    rejects counts until it has answered another.
     """
     if provider.spec.batch:
         _check_price(provider, budget_usd)

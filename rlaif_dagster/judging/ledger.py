@@ -1,7 +1,6 @@
 """What was asked of providers and what came of it: requests by outcome, tokens, seconds and US dollars.
 
-One row a payer, endpoint and outcome, in the same file and the same transaction as the answers. A payer is a process, or
-a part of its work that has a bill of its own (`payer/part`), whose spending counts as the process's too. A
+One row a payer, endpoint and outcome, in the same file and the same transaction as the answers. A payer is a process. A
 budget is held against what the own payer spent: another one that judges at the same time spends its own. Answers of the past
 give the plan its measures: tokens a character, tokens and seconds a reply.
 
@@ -113,14 +112,8 @@ def unsure_usd(home: Home) -> float:
 
 
 def committed_usd(home: Home) -> float:
-    """What a budget is held against: all that this process paid or may have been billed for, and its parts (`PAYER/0` and
-    on), which are steps of one command in processes of their own."""
-    sql = (
-        "SELECT coalesce(sum(cost_usd + unsure_usd), 0) FROM ledger "
-        "WHERE process = ?1 OR substr(process, 1, length(?1) + 1) = ?1 || '/'"
-    )
-    ((total,),) = _query(home, sql, payer()) or [(0.0,)]
-    return float(total)
+    """What a budget is held against: all that this process paid or may have been billed for."""
+    return spent_usd(home) + unsure_usd(home)
 
 
 def total_usd(home: Home) -> float:

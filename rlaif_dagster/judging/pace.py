@@ -63,7 +63,8 @@ class Pace:
     def answered(self, expected: float, tokens: float, seconds: float = 0.0) -> None:
         """A request ended with an answer after `seconds`; it was expected to take `expected` tokens and took `tokens`."""
         self.in_flight -= 1
-        self._takes = seconds if self._takes is None else self._takes + LATELY * (seconds - self._takes)
+        lately = seconds if self._takes is None else self._takes + LATELY * (seconds - self._takes)
+        self._takes = min(seconds, lately)  # down at once: a first answer that waited for a model to load says little
         self.allowed = min(self.most, self.allowed + max(1.0, self.most / ROUNDS) / self.allowed)
         self._turned_away *= 1 - LATELY
         if self.tokens_per_minute:

@@ -143,6 +143,11 @@ class Provider:
                 else "the provider's key in the environment"
             )
             return UserError(f"judge {self.judge}: {self.spec.model} does not accept the key (401); check {where}")
+        if without_credit(error, status):
+            return UserError(
+                f"judge {self.judge}: no credit is left for {self.spec.model} ({line}); top up its account and run again: what "
+                "was answered is kept"
+            )
         if status == 404:
             return UserError(
                 f"judge {self.judge}: {line}; check fields 'model' and 'api_base' of data/judges/{self.judge}.yaml"
@@ -211,6 +216,13 @@ def kind_of(error: BaseException, status: int | None) -> str:
     ):
         return "connection"
     return "server_error"
+
+
+def without_credit(error: BaseException, status: int | None) -> bool:
+    """Whether a provider answers nothing more until it is paid: 402, OpenAI's `insufficient_quota` (a 429 that does not pass),
+    Anthropic's credit balance (a 400 as for a wrong request)."""
+    codes = {body.get("code") for cause in chain(error) if isinstance(body := getattr(cause, "body", None), dict)}
+    return status == 402 or "insufficient_quota" in codes or "credit balance is too low" in str(error)
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

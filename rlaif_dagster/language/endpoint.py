@@ -42,6 +42,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SEED_BITS = 31  # what servers take
 
 
+class Refused(UserError):
+    """A server that is asked gives no answer: `what` it does instead, without the remedy."""
+
+    def __init__(self, where: str, what: str, remedy: str = "") -> None:
+        super().__init__(f"{where} {what}{': ' if remedy else ''}{remedy}")
+        self.what = what
+
+
 @dataclass(frozen=True)
 class EndpointModel(Answerer):
     """A base model behind a server."""
@@ -58,15 +66,9 @@ class EndpointModel(Answerer):
     ) -> list[list[Sampled]]:
         """`sampling.samples` answers to every chat, in the order of `chats`; those in `chunks` are not asked for again.
 
-        Raises UserError when the server cannot be reached, or refuses (its key, its model, the request).
+        Raises Refused when the server cannot be reached, or refuses (its key, its model, the request).
         """
-        asked: Counter[str] = Counter()
-        rows = []
-        for chat, messages in enumerate(chats):
-            content = content_hash(messages)
-            for number in range(sampling.samples):
-                rows.append((chat, number, asked[content]))
-                asked[content] += 1
+        rows = _rows(chats, sampling)
         answers: list[dict[int, Sampled]] = [{} for _ in chats]
         client = self._client()
         with (
@@ -87,6 +89,13 @@ class EndpointModel(Answerer):
                 raise
         return [[by_number[number] for number in range(sampling.samples)] for by_number in answers]
 
+    def has_to_ask(self, chats: Sequence[list[Message]], sampling: Sampling, chunks: Chunks | None) -> bool:
+        """Whether any answer is not in `chunks` yet."""
+        if chunks is None:
+            return True
+        rows = _rows(chats, sampling)
+        return any(chunks.get(self._key(chats[chat], repeat, sampling)) is None for chat, _, repeat in rows)
+
     def _client(self) -> OpenAI:
         name = self.endpoint.api_key_env
         if name and not os.environ.get(name):
@@ -105,15 +114,18 @@ class EndpointModel(Answerer):
         self, client: OpenAI, messages: list[Message], repeat: int, sampling: Sampling, chunks: Chunks | None
     ) -> dict[str, Any]:
         """One answer as JSON, kept or asked for now."""
-        settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
-        key = content_hash(
-            "endpoint", SAMPLING.version, self.spec.revision, self.endpoint.meaning(), settings, messages, repeat
-        )
 
         def compute() -> dict[str, Any]:
             return asdict(self._ask(client, messages, repeat, sampling))
 
-        return chunks.get_or_compute(key, compute) if chunks else compute()
+        return chunks.get_or_compute(self._key(messages, repeat, sampling), compute) if chunks else compute()
+
+    def _key(self, messages: list[Message], repeat: int, sampling: Sampling) -> str:
+        """The name under which an answer is kept."""
+        settings = [sampling.seed, sampling.max_new_tokens, sampling.temperature, sampling.top_p]
+        return content_hash(
+            "endpoint", SAMPLING.version, self.spec.revision, self.endpoint.meaning(), settings, messages, repeat
+        )
 
     def _ask(self, client: OpenAI, messages: list[Message], repeat: int, sampling: Sampling) -> Sampled:
         seed = int(content_hash(sampling.seed, messages, repeat), 16) % 2**SEED_BITS
@@ -125,20 +137,21 @@ class EndpointModel(Answerer):
             reply = client.chat.completions.create(**request)
         except (AuthenticationError, PermissionDeniedError) as error:
             remedy = f"check {self.endpoint.api_key_env}" if self.endpoint.api_key_env else "give backend.api_key_env"
-            raise self._refused(f"does not accept the key ({error.status_code}): {remedy}") from None
+            raise self._refused(f"does not accept the key ({error.status_code})", remedy) from None
         except NotFoundError:
-            told = f"does not serve {self.endpoint.model!r} (404): check backend.model and backend.api_base"
-            raise self._refused(told) from None
+            what, remedy = f"does not serve {self.endpoint.model!r} (404)", "check backend.model and backend.api_base"
+            raise self._refused(what, remedy) from None
         except APIStatusError as error:
             raise self._refused(f"answered {error.status_code}: {_line(error)}") from None
         except APIConnectionError as error:
-            raise self._refused(f"cannot be reached ({_line(error)}): start it, or correct backend.api_base") from None
+            remedy = "start it, or correct backend.api_base"
+            raise self._refused(f"cannot be reached ({_line(error)})", remedy) from None
         return self._read(reply)
 
     def _read(self, reply: Any) -> Sampled:
-        """What a chat completion says. Raises UserError where it holds no answer."""
+        """What a chat completion says. Raises Refused where it holds no answer."""
         if not reply.choices or reply.choices[0].message is None:
-            raise self._refused("sent a reply without an answer: is it a chat model?")
+            raise self._refused("sent a reply without an answer", "is it a chat model?")
         choice = reply.choices[0]
         content = getattr(choice.logprobs, "content", None) or []
         counted = int(getattr(reply.usage, "completion_tokens", None) or len(content))
@@ -150,10 +163,21 @@ class EndpointModel(Answerer):
             logprob=sum(token.logprob for token in content) if content else float("nan"),
         )
 
-    def _refused(self, what: str) -> UserError:
-        return UserError(
-            f"model {self.name}: the server {self.endpoint.api_base} (data/recipes/generation.yaml) {what}"
-        )
+    def _refused(self, what: str, remedy: str = "") -> Refused:
+        where = f"model {self.name}: the server {self.endpoint.api_base} (data/recipes/generation.yaml)"
+        return Refused(where, what, remedy)
+
+
+def _rows(chats: Sequence[list[Message]], sampling: Sampling) -> list[tuple[int, int, int]]:
+    """Of each answer its chat, its number among those to that chat, and how often the same chat was asked before."""
+    asked: Counter[str] = Counter()
+    rows = []
+    for chat, messages in enumerate(chats):
+        content = content_hash(messages)
+        for number in range(sampling.samples):
+            rows.append((chat, number, asked[content]))
+            asked[content] += 1
+    return rows
 
 
 def _line(error: Exception) -> str:

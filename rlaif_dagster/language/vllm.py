@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.language.backbone import release
 from rlaif_dagster.language.base_model import Answerer, Message, weights_location
-from rlaif_dagster.language.endpoint import EndpointModel
+from rlaif_dagster.language.endpoint import EndpointModel, Refused
 from rlaif_dagster.language.sampling import Sampled
 from rlaif_dagster.lifeline import lifeline
 from rlaif_dagster.spec.model import ModelSpec
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 PROGRAM = "RLAIF_VLLM"
 LOOPBACK = "127.0.0.1"
 LOOK_SECONDS = 0.2  # between two looks at a server that starts
+SECONDS_TO_END = 3.0  # between the last answer of a server that dies and its end
 TALKS_TO_NOBODY = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
@@ -55,17 +56,23 @@ class VllmModel(Answerer):
         chunks: Chunks | None = None,
         progress: str | None = None,
     ) -> list[list[Sampled]]:
-        """As an `EndpointModel` does. Raises UserError when vLLM is not installed, or does not start."""
-        with served(self.name, self.spec, self.backend, self.home) as endpoint:
-            return EndpointModel(self.name, self.spec, endpoint).sample(
-                chats, sampling, chunks=chunks, progress=progress
-            )
+        """As an `EndpointModel` does; vLLM starts where an answer is still lacking. Raises UserError when it is not installed,
+        does not start, or ends."""
+        port = free_port()
+        endpoint = Endpoint(
+            api_base=f"http://{LOOPBACK}:{port}/v1", model=self.name, concurrency=self.backend.concurrency,
+            timeout=self.backend.timeout, retries=self.backend.retries,
+        )  # fmt: skip
+        asked = EndpointModel(self.name, self.spec, endpoint)
+        lacking = asked.has_to_ask(chats, sampling, chunks)
+        with served(self.name, self.spec, self.backend, self.home, port) if lacking else nullcontext():
+            return asked.sample(chats, sampling, chunks=chunks, progress=progress)
 
 
 def program(name: str) -> str:
     """Where vLLM's program is. Raises UserError, with what to do."""
     wanted = os.environ.get(PROGRAM) or "vllm"
-    found = shutil.which(Path(wanted).expanduser())
+    found = shutil.which(str(Path(wanted).expanduser()))
     if found is None:
         raise UserError(
             f"model {name}: data/recipes/generation.yaml says `backend: vllm`, and there is no program {wanted!r}: install vLLM "
@@ -76,14 +83,15 @@ def program(name: str) -> str:
 
 
 @contextmanager
-def served(name: str, spec: ModelSpec, backend: Vllm, home: Home) -> Iterator[Endpoint]:
-    """vLLM with the base model, until the block ends. What it says goes into a file under work/vllm. Raises UserError."""
+def served(name: str, spec: ModelSpec, backend: Vllm, home: Home, port: int) -> Iterator[None]:
+    """vLLM with the base model at a port, until the block ends. What it says goes into a file under work/vllm. Raises
+    UserError, also for what the block is refused."""
     if spec.quantization != "none":
         raise UserError(
             f"model {name}: vLLM is not started for a base in {spec.quantization} (field 'quantization' of its file): use "
             "`backend: transformers` in data/recipes/generation.yaml"
         )
-    found, port = program(name), _free_port()
+    found = program(name)
     release()  # a model that evaluation has kept would hold the memory that vLLM takes
     told = home.work / "vllm" / f"{name}.log"
     told.parent.mkdir(parents=True, exist_ok=True)
@@ -92,19 +100,14 @@ def served(name: str, spec: ModelSpec, backend: Vllm, home: Home) -> Iterator[En
     try:
         with lifeline() as living, told.open("wb") as output:
             server = subprocess.Popen(
-                command, stdin=living, stdout=output, stderr=subprocess.STDOUT, env=os.environ | TALKS_TO_NOBODY,
+                command, stdin=living, stdout=output, stderr=subprocess.STDOUT, env=_environment(),
                 start_new_session=True,
             )  # fmt: skip
             _wait_until_healthy(name, server, port, backend.start_timeout, told)
             try:
-                yield Endpoint(
-                    api_base=f"http://{LOOPBACK}:{port}/v1", model=name, concurrency=backend.concurrency,
-                    timeout=backend.timeout, retries=backend.retries,
-                )  # fmt: skip
-            except UserError:
-                if _healthy(port):
-                    raise
-                raise _ended(name, told) from None
+                yield
+            except Refused as error:
+                raise _broken(name, server, error, told) from None
     finally:
         if server is not None:
             server.wait()
@@ -129,7 +132,13 @@ def options(name: str, spec: ModelSpec, backend: Vllm, home: Home, port: int) ->
     return ["serve", location, *given]
 
 
-def _free_port() -> int:
+def _environment() -> dict[str, str]:
+    """This process's, but for a key that vLLM would ask of whoever asks it."""
+    return {name: value for name, value in os.environ.items() if name != "VLLM_API_KEY"} | TALKS_TO_NOBODY
+
+
+def free_port() -> int:
+    """A port of this machine's loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -159,6 +168,18 @@ def _healthy(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _broken(name: str, server: subprocess.Popen[bytes], error: Refused, told: Path) -> UserError:
+    """Why no more answers come: vLLM has ended, or what it does instead of answering."""
+    try:
+        server.wait(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        return UserError(
+            f"model {name}: vLLM {error.what}; look at fields max_model_len and timeout of backend.vllm in "
+            f"data/recipes/generation.yaml, and at {told}"
+        )
+    return _ended(name, told)
 
 
 def _ended(name: str, told: Path) -> UserError:

@@ -95,7 +95,7 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     problems = []
     found = error.errors(include_url=False)
     for problem in found[:_PROBLEMS]:
-        field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        field = ".".join(str(part) for part in problem["loc"] if not _is_tag(part)) or "(whole file)"
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(kind.model_fields) if len(problem["loc"]) == 1 else "see the documentation of the file"
             problems.append(f"field '{field}' is unknown; allowed: {allowed}")
@@ -108,6 +108,11 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     if len(found) > _PROBLEMS:
         problems.append(f"and {len(found) - _PROBLEMS} more")
     return "; ".join(problems)
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether a part of a location is the tag of one of several shapes, which no file has: `Tag("(server)")`."""
+    return str(part).startswith("(")
 
 
 def _shortened(value: Any) -> str:

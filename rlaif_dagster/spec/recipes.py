@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
 
@@ -71,10 +71,31 @@ class OwnVllm(Spec):
     vllm: Vllm = Field(description="`{}` for its defaults")
 
 
+def _kind_of_backend(backend: Any) -> str | None:
+    """The tag of what a field `backend` describes; None for what describes none."""
+    if backend == "transformers":
+        return "(weights)"
+    if isinstance(backend, OwnVllm) or (isinstance(backend, dict) and "vllm" in backend):
+        return "(vLLM)"
+    return "(server)" if isinstance(backend, Endpoint | dict) else None
+
+
+Backend = Annotated[
+    Annotated[Literal["transformers"], Tag("(weights)")]
+    | Annotated[OwnVllm, Tag("(vLLM)")]
+    | Annotated[Endpoint, Tag("(server)")],
+    Discriminator(
+        _kind_of_backend,
+        custom_error_type="backend",
+        custom_error_message="allowed: transformers, vllm, or a mapping with `vllm` or with `api_base` and `model`",
+    ),
+]
+
+
 class Generation(Spec):
     """data/recipes/generation.yaml: candidates for the preferences."""
 
-    backend: Literal["transformers"] | OwnVllm | Endpoint = Field(
+    backend: Backend = Field(
         default="transformers",
         description="what samples: this process, vLLM (`vllm` alone, or with the fields below), or a server",
     )

@@ -25,6 +25,7 @@ import torch
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.judging.ledger import payer
+from rlaif_dagster.language.backbone import release
 from rlaif_dagster.language.base_model import load
 from rlaif_dagster.lifeline import lifeline
 from rlaif_dagster.spec.model import ModelSpec
@@ -70,6 +71,7 @@ def train(call: Call) -> Trained:
         raise UserError(
             f"{PROCESSES}: found {number}, but there are {torch.cuda.device_count()} GPUs here: a process has one"
         )
+    release()  # a model that evaluation has kept would stand beside the first process's
     with tempfile.TemporaryDirectory(prefix="rlaif-training-") as name:
         folder = Path(name)
         (folder / CALL).write_bytes(pickle.dumps((payer(), call)))

@@ -46,7 +46,7 @@ def test_another_machine_waits_and_is_told_who_holds_it(machine: Callable[[str],
 
 
 def test_what_a_sibling_of_the_same_home_fetched_is_news_to_this_process(machine: Callable[[str], Home]) -> None:
-    """Steps side by side share a home: a plan that is older than what one of them fetched has to be looked at again."""
+    """Runs of the daemon share a home: a plan that is older than what one of them fetched has to be looked at again."""
     home = machine("a")
     refresh(home)
     commit_model(machine("b"), 1)
@@ -90,8 +90,15 @@ def test_a_living_holder_keeps_its_lease_however_long_it_takes(bucket: Bucket) -
         check_held(NAME)
 
 
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [(b'{"token": "1", "what": "rlaif up", "host": "there"}', "rlaif up on there"), (b"", "another process")],
+    ids=["still there", "ended"],
+)
 @pytest.mark.parametrize("beats", [0.2, 60.0])
-def test_who_lost_the_lease_may_not_go_on(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, beats: float) -> None:
+def test_who_lost_the_lease_may_not_go_on(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, beats: float, body: bytes, name: str
+) -> None:
     """As after the laptop slept: somebody took over, and what this process made must not be written over it, whether or not a
     beat came since."""
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_BEATS", beats)
@@ -99,10 +106,10 @@ def test_who_lost_the_lease_may_not_go_on(bucket: Bucket, monkeypatch: pytest.Mo
         assert not waited
         found = bucket.read(f"locks/{NAME}.json")
         assert found
-        bucket.put(f"locks/{NAME}.json", b'{"token": "1", "what": "rlaif up", "host": "there"}', replaces=found.etag)
+        bucket.put(f"locks/{NAME}.json", body, replaces=found.etag)
         time.sleep(min(beats * 5, 1))
-        with pytest.raises(UserError, match=f"{NAME}: .* rlaif up on there took over"):
+        with pytest.raises(UserError, match=f"{NAME}: .* {name} took over"):
             check_held(NAME)
     found = bucket.read(f"locks/{NAME}.json")
     assert found
-    assert b"there" in found.body  # and the other's is not given back
+    assert found.body == body  # and the other's is not given back

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,19 @@ from rlaif_dagster.bucket.objects import LARGE, Bucket, ChangedError
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from tests.s3_server import BUCKET, Server
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """What listens there knows nothing of objects."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_error(404)
+
+    do_PUT = do_POST = do_HEAD = do_DELETE = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silence."""
 
 
 def test_a_condition_that_does_not_hold_writes_nothing(bucket: Bucket) -> None:
@@ -107,8 +123,24 @@ def test_a_server_that_does_not_answer_is_told(
         refresh(machine("a"))
 
 
+def test_a_server_that_is_no_store_is_told(
+    bucket: Bucket, machine: Callable[[str], Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A console or a proxy, which answers 404 to everything."""
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(
+            UserError, match=rf"is {address} \(AWS_ENDPOINT_URL\) the address of an S3 service\?"
+        ) as told:
+            refresh(machine("a"))
+        server.shutdown()
+    assert "\n" not in str(told.value)
+
+
 def test_a_store_that_ignores_conditions_is_refused(s3: Server, bucket: Bucket, machine: Callable[[str], Home]) -> None:
-    with s3.ignoring_conditions(), pytest.raises(UserError, match="ignores the conditions of a write"):
+    with s3.ignoring_conditions(), pytest.raises(UserError, match="does not keep the conditions of a write"):
         refresh(machine("a"))
     assert not (machine("a").root / NOTE).exists()
     assert bucket.list("") == []

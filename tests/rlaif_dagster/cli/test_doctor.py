@@ -55,6 +55,24 @@ def test_a_wrong_file_is_a_finding_and_the_rest_is_still_examined(data: Path, ho
     assert "judging.yaml: not valid YAML" in files(select(None, None)).text
 
 
+def test_vllms_program_is_found_where_a_recipe_samples_with_it(
+    rlaif: Callable[..., Result], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "vllm" not in states(list(examine(select(None, None), Home(tmp_path / "home"))))
+    (data / "recipes/generation.yaml").write_text("backend: vllm\n")
+    program = tmp_path / "environment" / "bin" / "vllm"
+    monkeypatch.setenv("RLAIF_VLLM", str(program))
+    done = rlaif("doctor")
+    assert done.exit_code == 0
+    assert f"there is no program '{program}'" in " ".join(done.stdout.split())
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    done = rlaif("doctor")
+    assert done.exit_code == 0
+    assert str(program) in "".join(done.stdout.split())
+
+
 def test_weights_that_are_here_are_found_and_measured(home: Home, tmp_path: Path) -> None:
     spec = ModelSpec(folder=str(tmp_path))
     assert base_model("m", spec, home).state == "warn"

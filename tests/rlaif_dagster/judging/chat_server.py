@@ -38,9 +38,9 @@ def verdict(letter: str) -> Reply:
     return says(json.dumps({"reason": "because", "verdict": letter}))
 
 
-def fails(status: int, message: str = "no", **headers: str) -> Reply:
+def fails(status: int, message: str = "no", *, code: str | None = None, **headers: str) -> Reply:
     """An error in OpenAI's form; header names are written with underscores."""
-    body = json.dumps({"error": {"message": message, "type": "error", "code": str(status)}}).encode()
+    body = json.dumps({"error": {"message": message, "type": "error", "code": code or str(status)}}).encode()
     return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 

@@ -347,6 +347,28 @@ def test_a_key_that_is_not_accepted_stops_the_run_and_keeps_what_was_answered(ap
     assert judged["cached"].sum() == 2
 
 
+@pytest.mark.parametrize(
+    "broke",
+    [
+        fails(402, "Insufficient credits."),
+        fails(429, "You exceeded your current quota.", code="insufficient_quota"),
+        fails(400, "Your credit balance is too low to access the API."),
+    ],
+    ids=["402", "insufficient_quota", "credit balance"],
+)
+def test_a_spent_account_stops_the_run_and_keeps_what_was_answered(api_judge: MakeJudge, broke: Reply) -> None:
+    """Each would otherwise look like a request that is wrong, or a rate limit that passes, and every question would be asked."""
+    with serving(lambda request, number: prefers_good(request, number) if number < 2 else broke) as server:
+        judge = api_judge(server.url, concurrency=1)
+        with pytest.raises(UserError, match=r"no credit is left for .*; top up its account and run again") as told:
+            judge.judge([pair(number) for number in range(4)], LAW, BOTH)
+        assert "\n" not in str(told.value)
+        assert len(server.requests) == 3
+    with serving(prefers_good) as server:
+        judged = api_judge(server.url).judge([pair(number) for number in range(4)], LAW, BOTH)
+    assert judged["cached"].sum() == 2
+
+
 def test_a_model_that_is_not_there_stops_the_run(api_judge: MakeJudge) -> None:
     with (
         serving(lambda request, number: fails(404, "model test-model not found")) as server,

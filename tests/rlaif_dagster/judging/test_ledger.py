@@ -1,4 +1,4 @@
-"""Whose bill a request is on: a process's own, or that of the step or command line that it works for."""
+"""Whose bill a request is on: a process's own, or that of the process that it works for."""
 
 from __future__ import annotations
 
@@ -15,21 +15,16 @@ def pay(home: Home, usd: float, unsure: float = 0.0) -> None:
         cache.put({}, Entry("here", "answered", 1, usd, unsure_usd=unsure))
 
 
-def test_a_step_apart_is_on_its_own_bill_and_on_the_command_lines(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_spends_the_money_of_the_process_that_it_works_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_acting_for", None)
     pay(home, 1.0)
-    before = committed_usd(home)
-    for part, usd in (("0", 0.25), ("1", 0.5)):
-        act_for(f"{ledger.PROCESS}/{part}")
-        assert spent_usd(home) == 0.0
-        pay(home, usd, unsure=0.125)
-        assert (spent_usd(home), committed_usd(home), outcomes(home)) == (usd, usd + 0.125, {"answered": 1})
-    act_for(f"{ledger.PROCESS}0")  # another one, whose name begins as this one's
-    pay(home, 8.0)
+    act_for("elsewhere:1:aaaa")
+    assert (spent_usd(home), outcomes(home)) == (0.0, {})
+    pay(home, 0.25)
     monkeypatch.setattr(ledger, "_acting_for", None)
-    assert committed_usd(home) - before == 1.0
-    assert (spent_usd(home), outcomes(home)) == (
-        1.0,
-        {"answered": 1},
-    )  # a step made here meanwhile is not billed for them
-    assert total_usd(home) == 9.75
+    act_for("elsewhere:1:aaaa")  # another shard of the same process
+    pay(home, 0.5, unsure=0.125)
+    assert (spent_usd(home), committed_usd(home), outcomes(home)) == (0.75, 0.875, {"answered": 2})
+    monkeypatch.setattr(ledger, "_acting_for", None)
+    assert (spent_usd(home), committed_usd(home), outcomes(home)) == (1.0, 1.0, {"answered": 1})
+    assert total_usd(home) == 1.75

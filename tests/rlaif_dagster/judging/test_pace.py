@@ -114,6 +114,20 @@ def test_starts_are_spread_over_the_time_that_an_answer_takes() -> None:
     assert pace.wait(2.1) == 0.0
 
 
+def test_a_slow_first_answer_does_not_slow_down_the_rest() -> None:
+    """A local server that loads its model when it is first asked: a minute, then a second an answer."""
+    pace = Pace(8)
+    for _ in range(8):
+        pace.start(0.0, 0)
+    for _ in range(8):
+        pace.answered(0, 0, 60.0)
+    pace.start(60.0, 0)
+    pace.answered(0, 0, 1.0)
+    for _ in range(2):  # a spacing may be caught up on
+        pace.start(64.0, 0)
+    assert pace.wait(64.0) == pytest.approx(1.0 / (2 * 8))
+
+
 def test_waves_come_apart_and_stay_apart() -> None:
     """A provider of one second and a client that takes 5 ms for each answer, and for all answers of a wave together: spread
     out, 30 rounds of 64 take little more than 30 seconds; in waves they would take 30 x (1 + 64 x 0.005) = 39.6."""

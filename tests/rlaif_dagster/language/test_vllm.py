@@ -118,18 +118,33 @@ def test_what_it_answered_before_it_died_is_kept(
     chunks = Chunks(tmp_path / "chunks")
     with pytest.raises(UserError, match="vLLM ended: nothing was said"):
         complete(model(tiny_model_folder, home, concurrency=1), PROMPTS, SAMPLING, chunks)
+    assert not [start for start in started(installed) if psutil.pid_exists(start["pid"])]
     (installed / "dies").unlink()
     before = len((installed / "asked.jsonl").read_text().splitlines())
     frame = complete(model(tiny_model_folder, home, concurrency=1), PROMPTS, SAMPLING, chunks)
     asked = len((installed / "asked.jsonl").read_text().splitlines())
     assert (before, asked, len(frame)) == (1, 6, 6)
+    again = complete(model(tiny_model_folder, home), PROMPTS, SAMPLING, chunks)
+    assert again.equals(frame)
+    assert len(started(installed)) == 2  # all is there: it is not even started
+
+
+def test_what_it_refuses_is_told_with_its_own_remedies(installed: Path, tiny_model_folder: Path, home: Home) -> None:
+    (installed / "refuses").write_text("This model's maximum context length is 99 tokens")
+    with pytest.raises(
+        UserError, match=r"vLLM answered 400: .*maximum context length is 99 .*; look at fields max_model_len"
+    ) as told:
+        complete(model(tiny_model_folder, home, max_model_len=99), PROMPTS, SAMPLING, None)
+    assert "\n" not in str(told.value)
+    assert "api_base" not in str(told.value)
+    assert not psutil.pid_exists(started(installed)[-1]["pid"])
 
 
 def holds_open(folder: str, home: Home) -> None:
     """A step that is in the middle of its sampling until it is killed."""
-    from rlaif_dagster.language.vllm import served
+    from rlaif_dagster.language.vllm import free_port, served
 
-    with served("tiny", ModelSpec(folder=folder), Vllm(), home):
+    with served("tiny", ModelSpec(folder=folder), Vllm(), home, free_port()):
         (home.root / "open").touch()
         time.sleep(600)
 
@@ -158,7 +173,11 @@ def test_the_recipe_names_it_and_nothing_in_it_changes_what_it_means() -> None:
     )
     assert named.data_version() == tuned.data_version() != Generation().data_version()
     assert named.served_by() == [{"vllm": {}}]
-    with pytest.raises(UserError, match="gpu_memory_utilization"):
+    with pytest.raises(UserError) as told:
         parse(Generation, {"backend": {"vllm": {"gpu_memory_utilization": 3}}}, Path("generation.yaml"))
+    limit = "field 'backend.vllm.gpu_memory_utilization': Input should be less than or equal to 1, found 3"
+    assert str(told.value) == f"generation.yaml: {limit}"
+    with pytest.raises(UserError, match=r"field 'backend': allowed: transformers, vllm, or a mapping .*, found 'vlm'"):
+        parse(Generation, {"backend": "vlm"}, Path("generation.yaml"))
     with pytest.raises(UserError, match="arguments"):  # a study may come from somebody else: it passes nothing on
         parse(Generation, {"backend": {"vllm": {"arguments": ["--trust-remote-code"]}}}, Path("generation.yaml"))

@@ -1,7 +1,7 @@
 """A program with vLLM's command line and protocol, as far as they are used here, that answers without a model.
 
 What it was started with goes into the folder that VLLM_STANDIN names, with its process id. A file `fails` there makes it end
-with the words in it before it serves, a file `dies` after its first answer.
+with the words in it before it serves, a file `dies` after its first answer; what is in a file `refuses` answers every request.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(
                 404, {"error": {"message": f"no model {request['model']}", "type": "NotFoundError", "code": 404}}
             )
+            return
+        if (refuses := self.folder / "refuses").exists():
+            self.reply(400, {"error": {"message": refuses.read_text(), "type": "BadRequestError", "code": 400}})
             return
         with (self.folder / "asked.jsonl").open("a") as file:
             file.write(json.dumps(request) + "\n")
