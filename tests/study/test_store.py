@@ -16,6 +16,7 @@ from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
 from tests.s3_server import Server, server
 from tests.study.conftest import make_study
+from tests.study.test_automation import Daemon
 from tests.study.test_interruptions import records, same_files, same_tables, up
 
 pytestmark = pytest.mark.timeout(1800)
@@ -179,3 +180,21 @@ def test_runs_of_dagster_go_through_the_same_store(s3: Server, tmp_path: Path) -
     assert {name.split()[0] for name in records(other)} == made
     assert set(records(other).values()) == {1}
     assert same_copies(machine, other) == 5 + len(made)  # the tables, and the records of each
+
+
+@pytest.mark.slow
+def test_the_sensor_of_another_machine_sees_what_is_made_and_makes_what_is_stale(
+    both: tuple[Machine, Machine], shared: Callable[[str], Machine], study: Checkout
+) -> None:
+    daemon = Daemon(shared("night"))
+    assert both[0].planned() == []
+    assert daemon("tick")["asked"] == []  # it has made nothing itself
+    study.edit("labels/pairs.jsonl", "No no.", "No, no, no.")
+    try:
+        assert daemon.settle() == dict.fromkeys(["judge_agreement", "preference_pairs", "report", "results"], 1)
+        assert both[0].planned() == []
+    finally:
+        study.edit("labels/pairs.jsonl", "No, no, no.", "No no.")
+        assert daemon.process.stdin
+        daemon.process.stdin.close()
+        daemon.process.wait(60)
