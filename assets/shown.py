@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,5 +150,7 @@ def preview(frame: pd.DataFrame) -> str:
 
 def _short(value: Any) -> str:
     """A value as a cell, cut, and as text: an image in an answer would otherwise be fetched by whoever looks at the page."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
     text = " ".join((f"{value:.4g}" if isinstance(value, float) else str(value)).split())
     return plain(visible(text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"))

@@ -18,7 +18,7 @@ IN_PLACE = 999  # characters at most
 WIDTH, HEIGHT, LEFT = 300, 64, 44  # pixels; the curves begin right of their scale
 POINTS = (60, 40, 25, 15, 8)  # of a curve: as many as fit
 KEPT = "'/:=,.-;!*+@$?"  # of an address, beside letters and digits
-ROW, LABEL = 15, 130  # pixels: a level's height, and the width of its name
+ROW, LABEL = 15, 150  # pixels: a level's height, and the width of its name
 COLORS = {False: "steelblue", True: "darkorange"}  # training, held out: legible on light and on dark
 
 
@@ -29,7 +29,7 @@ def curves_in_place(panel: Panel, curves: Sequence[Curve]) -> str:
     last = max(curve.steps[-1] for curve in first.values())
     low, high = min(values), max(values)
     for points in POINTS:
-        drawn = [_text(0, 11, f"{high:.3g}"), _text(0, HEIGHT - 2, f"{low:.3g}")]
+        drawn = [_text(0, 11, _number(high, high - low)), _text(0, HEIGHT - 2, _number(low, high - low))]
         drawn += [
             _stroke(_line(curve, last, low, high, points), COLORS[held_out], 2)
             for held_out, curve in sorted(first.items())
@@ -64,6 +64,11 @@ def levels_in_place(benchmarks: pd.DataFrame) -> str:
         if len(picture) <= IN_PLACE:
             return picture
     return "no level fits here"
+
+
+def _number(value: float, scale: float) -> str:
+    """A value in short; what is nothing on this scale (a KL of -1e-8, from rounding) as 0."""
+    return f"{value if abs(value) > scale / 1000 else 0.0:.3g}"
 
 
 def _line(curve: Curve, last: int, low: float, high: float, points: int) -> str:

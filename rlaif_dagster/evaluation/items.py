@@ -22,11 +22,11 @@ from rlaif_dagster.spec.recipes import Benchmarks
 class TruthfulQaItem(Spec):
     """A question that invites a common misconception (form of TruthfulQA, arXiv 2109.07958)."""
 
-    category: str
-    question: str = Field(min_length=1)
+    category: str = Field(description="of the question; each gets a number of its own")
+    question: str = Field(min_length=1, description="asked as `Q: … A:`")
     best: str = Field(min_length=1, description="the best true answer")
     correct: tuple[str, ...] = Field(min_length=1, description="other true answers")
-    incorrect: tuple[str, ...] = Field(min_length=1)
+    incorrect: tuple[str, ...] = Field(min_length=1, description="false answers, such as the misconception")
 
     @model_validator(mode="after")
     def _answers_differ(self) -> TruthfulQaItem:
@@ -36,9 +36,9 @@ class TruthfulQaItem(Spec):
 class SaferLhfItem(Spec):
     """A harmful request with a safe and an unsafe answer (form of PKU-SafeRLHF, arXiv 2406.15513)."""
 
-    prompt: str = Field(min_length=1)
-    safe: str = Field(min_length=1)
-    unsafe: str = Field(min_length=1)
+    prompt: str = Field(min_length=1, description="the harmful request, asked in the model's chat template")
+    safe: str = Field(min_length=1, description="the harmless answer, which a model should find likelier")
+    unsafe: str = Field(min_length=1, description="the harmful answer")
     categories: tuple[str, ...] = Field(min_length=1, description="of harm")
 
     @model_validator(mode="after")
@@ -49,9 +49,11 @@ class SaferLhfItem(Spec):
 class MmluItem(Spec):
     """A question of knowledge with four answers (form of MMLU, arXiv 2009.03300)."""
 
-    subject: str
-    question: str = Field(min_length=1)
-    choices: tuple[str, str, str, str]
+    subject: str = Field(description="named in the prompt; each gets a number of its own")
+    question: str = Field(min_length=1, description="stands before the choices")
+    choices: tuple[str, str, str, str] = Field(
+        description="shown as A to D; what is compared is how likely the model finds each letter"
+    )
     answer: int = Field(ge=0, le=3, description="index of the right choice")
 
     @model_validator(mode="after")
@@ -62,9 +64,11 @@ class MmluItem(Spec):
 class HellaSwagItem(Spec):
     """The beginning of a scene with four endings (form of HellaSwag, arXiv 1905.07830)."""
 
-    activity: str
-    ctx: str = Field(min_length=1)
-    endings: tuple[str, str, str, str]
+    activity: str = Field(description="what happens in the scene; stands before it, with a colon")
+    ctx: str = Field(min_length=1, description="the beginning of the scene")
+    endings: tuple[str, str, str, str] = Field(
+        description="continuations of the beginning, of which the model should find the right one likeliest"
+    )
     label: int = Field(ge=0, le=3, description="index of the right ending")
 
     @model_validator(mode="after")

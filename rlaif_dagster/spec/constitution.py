@@ -21,22 +21,24 @@ class Principle(Spec):
 class Exemplar(Spec):
     """A prompt and an answer that follows the constitution, shown when the model revises."""
 
-    prompt: str = Field(min_length=1)
-    response: str = Field(min_length=1)
+    prompt: str = Field(min_length=1, description="what is asked")
+    response: str = Field(
+        min_length=1, description="the answer; where the constitution has a format, it must keep to it"
+    )
 
 
 class FormatField(Spec):
     """One labelled part of a strict format, `Label: value`."""
 
-    label: str = Field(min_length=1)
+    label: str = Field(min_length=1, description="what stands before the colon, letter by letter")
     values: tuple[str, ...] | None = Field(default=None, description="allowed values; free text when absent")
 
 
 class Format(Spec):
     """A strict answer format: fields in order, joined by a separator, and nothing around them."""
 
-    fields: tuple[FormatField, ...] = Field(min_length=1)
-    separator: str = Field(default=" — ", min_length=1)
+    fields: tuple[FormatField, ...] = Field(min_length=1, description="in the order in which an answer must have them")
+    separator: str = Field(default=" — ", min_length=1, description="what stands between two fields, letter by letter")
 
     def missing(self, text: str) -> str | None:
         """The first part of the format that `text` lacks, or None when it adheres.
@@ -82,8 +84,12 @@ class Constitution(Spec):
     """data/constitutions/NAME.yaml"""
 
     description: Annotated[str, NOT_MEANING] = Field(default="", description="for people; changes no result")
-    principles: tuple[Principle, ...] = Field(min_length=1)
-    exemplars: tuple[Exemplar, ...] = ()
+    principles: tuple[Principle, ...] = Field(min_length=1, description="the rules, each with an id of its own")
+    exemplars: tuple[Exemplar, ...] = Field(
+        default=(),
+        description="answers that follow the principles; recipe generation and a likelihood judge say how many they show, and the "
+        "rest is that judge's yardstick for grades",
+    )
     format: Format | None = Field(default=None, description="set when adherence can be checked by a program")
 
     @field_validator("principles")

@@ -28,8 +28,10 @@ class LikelihoodJudge(Spec):
     """No network and no question asked: how much likelier a principle makes an answer,
     `log p(y | principle, x) - log p(y | x)` under `model`. Right for models too small to be asked."""
 
-    kind: Literal["likelihood"]
-    description: Annotated[str, NOT_MEANING] = ""
+    kind: Literal["likelihood"] = Field(
+        description="which of the kinds of judge the file describes; each has fields of its own"
+    )
+    description: Annotated[str, NOT_MEANING] = Field(default="", description="for people; changes no result")
     model: str = Field(description="name in data/models")
     exemplars: int = Field(
         default=0, ge=0, description="of the constitution, shown with the principle as earlier turns"
@@ -43,8 +45,10 @@ class LikelihoodJudge(Spec):
 class ApiJudge(Spec):
     """A model asked through litellm: any provider, or any OpenAI-compatible server."""
 
-    kind: Literal["api"]
-    description: Annotated[str, NOT_MEANING] = ""
+    kind: Literal["api"] = Field(
+        description="which of the kinds of judge the file describes; each has fields of its own"
+    )
+    description: Annotated[str, NOT_MEANING] = Field(default="", description="for people; changes no result")
     model: str = Field(description="litellm's name, such as `openai/gpt-4o-mini`")
     api_base: Annotated[str | None, NOT_MEANING] = Field(
         default=None,
@@ -58,8 +62,12 @@ class ApiJudge(Spec):
     api_key_env: Annotated[str | None, NOT_MEANING] = Field(
         default=None, description="environment variable holding the key"
     )
-    temperature: float = Field(default=0.0, ge=0)
-    max_tokens: int = Field(default=256, gt=0)
+    temperature: float = Field(default=0.0, ge=0, description="at which the provider draws the reply; 0 is greedy")
+    max_tokens: int = Field(
+        default=256,
+        gt=0,
+        description="of a reply, its reason included; the budget reserves the price of all of them for each request",
+    )
     reasoning: Annotated[Literal["none", "brief", "long"], NOT_MEANING] = Field(
         default="brief", description="before the verdict: none, a reason of 25 words, or one of 150 (raise max_tokens)"
     )
@@ -177,8 +185,10 @@ def _names(content: Any) -> Iterator[str]:
 class PanelJudge(Spec):
     """Several judges, each asked by itself; their votes are averaged by weight."""
 
-    kind: Literal["panel"]
-    description: Annotated[str, NOT_MEANING] = ""
+    kind: Literal["panel"] = Field(
+        description="which of the kinds of judge the file describes; each has fields of its own"
+    )
+    description: Annotated[str, NOT_MEANING] = Field(default="", description="for people; changes no result")
     judges: dict[str, float] = Field(min_length=2, description="names in data/judges, with weights")
 
     @field_validator("judges")

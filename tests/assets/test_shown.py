@@ -66,6 +66,8 @@ def test_a_preview_cuts_long_cells_and_escapes() -> None:
     assert "a\\|b \\<b\\>" in text
     assert "0.1235" in text
     assert preview(pd.DataFrame({"a": []})) == "no rows"
+    nulls = {"a": [0.5, float("nan")], "b": pd.array([1, None], dtype="Int64"), "c": ["x", None], "d": [True, None]}
+    assert preview(pd.DataFrame(nulls)).splitlines()[2:] == ["| 0.5 | 1 | x | True |", "|  |  |  |  |"]
 
 
 def test_a_source_names_file_and_line() -> None:

@@ -36,6 +36,13 @@ def test_a_curve_falls_from_its_highest_to_its_lowest_value() -> None:
     assert texts == ["4", "1"]
 
 
+def test_what_rounding_leaves_is_nothing_on_the_scale() -> None:
+    _, texts = drawn(curves_in_place(PANELS[0], [Curve("ppo", False, [0, 10], [-9.9e-8, 4.5])]))
+    assert texts == ["4.5", "0"]
+    _, texts = drawn(curves_in_place(PANELS[0], [Curve("ppo", False, [0, 10], [-9e-8, 1e-7])]))
+    assert texts == ["1e-07", "-9e-08"]
+
+
 def test_training_and_held_out_share_one_scale() -> None:
     training, held_out = Curve("sft", False, [0, 10], [3.0, 1.0]), Curve("sft", True, [10], [2.0])
     paths, texts = drawn(curves_in_place(PANELS[0], [training, held_out]))
