@@ -207,8 +207,8 @@ class Lora(Spec):
     )
     target_modules: str | tuple[str, ...] = Field(
         default="all-linear",
-        description="layers that get an adapter: all linear ones but the output layer, or a list of names such as `q_proj`; "
-        "another text is a regular expression for full names",
+        description="layers that get an adapter: `all-linear` for every linear one but the output layer, or a list of names such as "
+        "`q_proj`; another text is a regular expression for full names",
     )
 
 
@@ -368,7 +368,7 @@ class Ppo(Spec):
         gt=0,
         description="of Adam, at its highest; for the policy, and for an adapter of the value function's own",
     )
-    value_learning_rate: float = Field(default=1e-3, gt=0, description="the same for the value head")
+    value_learning_rate: float = Field(default=1e-3, gt=0, description="of Adam, at its highest; for the value head")
     warmup_updates: int = Field(
         default=1, ge=0, description="updates before the first at the full learning rates, in which they rise linearly"
     )

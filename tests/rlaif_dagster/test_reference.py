@@ -22,7 +22,7 @@ def test_fields_say_what_is_allowed_what_is_assumed_and_what_changes_nothing() -
     for expected in (
         "| `dtype` | `float32`, `bfloat16`, `float16` | `float32` | of the frozen base weights |",
         "| `weight` | number, > 0 | `1.0` | its share in the aggregated preference |",
-        "| `seeds` | list of integer | `0` |  |",
+        "| `seeds` | list of integer | `0` | one training each, and a policy each; numbers of an arm are over all of them |",
         "| `description`° | text | – | for people; changes no result |",
         "| `models` | list of text | required | names in data/models |",
         "| `seconds`° | DOUBLE | training time |",
@@ -79,6 +79,19 @@ def test_every_field_of_every_spec_stands_there() -> None:
         for spec in specs:
             check(spec)
     assert len(told) > 30
+
+
+def test_every_field_of_every_spec_has_a_meaning() -> None:
+    files = reference().partition("## Files in data/")[2].partition("## Tables")[0]
+    where, told = "", 0
+    for line in files.splitlines():
+        if line.startswith(("### ", "**")):
+            where = line
+        elif line.startswith("| `"):
+            _, name, _, _, meaning, _ = line.split("|")
+            assert meaning.strip(), f"{where}: {name.strip()} has no description"
+            told += 1
+    assert told > 200
 
 
 @pytest.mark.parametrize("table", TABLES)
