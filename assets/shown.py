@@ -6,13 +6,14 @@ import base64
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
 
-from assets.small_pictures import curves_in_place, levels_in_place
+from assets.small_pictures import IN_PLACE, curves_in_place, levels_in_place
 from rlaif_dagster.errors import visible
 from rlaif_dagster.home import CHECKOUT
 from rlaif_dagster.report.curves import panels
@@ -22,8 +23,7 @@ from rlaif_dagster.warehouse.schemas import TABLES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PREVIEW_ROWS = 5
-PREVIEW_CHARACTERS = 120
+PREVIEWS = ((5, 120), (5, 60), (5, 32), (3, 24))  # rows, and characters of a cell: the first that is shown in place
 
 # Where a column's values come from, beyond the ids, which keep their names: table and column by table and column.
 MADE_FROM: dict[tuple[str, str], list[tuple[str, str]]] = {
@@ -139,18 +139,24 @@ def _picture(png: bytes, label: str) -> str:
 
 
 def preview(frame: pd.DataFrame) -> str:
-    """The first rows as a Markdown table, long cells cut."""
+    """The first rows as a Markdown table, long cells cut: as much as the page shows in place, or else all of it behind its
+    button."""
     if frame.empty:
         return "no rows"
-    head = frame.head(PREVIEW_ROWS).map(_short)
+    tables = [_table(frame, rows, characters) for rows, characters in PREVIEWS]
+    return next((table for table in tables if len(table) <= IN_PLACE), tables[0])
+
+
+def _table(frame: pd.DataFrame, rows: int, characters: int) -> str:
+    head = frame.head(rows).map(partial(_short, characters=characters))
     lines = [" | ".join(map(str, head.columns)), " | ".join("---" for _ in head.columns)]
     lines += [" | ".join(row) for row in head.itertuples(index=False)]
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, characters: int) -> str:
     """A value as a cell, cut, and as text: an image in an answer would otherwise be fetched by whoever looks at the page."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return ""
     text = " ".join((f"{value:.4g}" if isinstance(value, float) else str(value)).split())
-    return plain(visible(text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"))
+    return plain(visible(text if len(text) <= characters else text[: characters - 1] + "…"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from assets.checks import CHECKS
 from assets.executors import tags_of
 from assets.making import guarded
 from assets.partitions import BY_DIMS
@@ -56,7 +57,8 @@ def study_asset(
             deps=[dg.AssetDep(dep, partition_mapping=GATHERING if gathers else None) for dep in deps],
             code_version=with_behaviours(code_version, *behaviours),
             check_specs=[
-                dg.AssetCheckSpec(check, asset=key, blocking=check in checks) for check in (*checks, *warnings)
+                dg.AssetCheckSpec(check, asset=key, blocking=check in checks, description=CHECKS[check])
+                for check in (*checks, *warnings)
             ],
             owners=[OWNER],
             kinds=set(kinds),

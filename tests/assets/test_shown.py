@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from assets.shown import column_lineage, columns_of, plots, preview, source_of
+from assets.small_pictures import IN_PLACE
 
 
 def curve(values: list[float]) -> pd.DataFrame:
@@ -66,6 +67,9 @@ def test_a_preview_cuts_long_cells_and_escapes() -> None:
     assert "a\\|b \\<b\\>" in text
     assert "0.1235" in text
     assert preview(pd.DataFrame({"a": []})) == "no rows"
+    assert len(preview(pd.DataFrame({"text": ["x" * 500] * 9}))) <= IN_PLACE
+    wide = preview(pd.DataFrame({f"column {n}": ["x" * 500] * 9 for n in range(40)}))
+    assert wide.count("x" * 119 + "…") == 5 * 40  # too wide for its place in any way: whole, behind the page's button
     nulls = {"a": [0.5, float("nan")], "b": pd.array([1, None], dtype="Int64"), "c": ["x", None], "d": [True, None]}
     assert preview(pd.DataFrame(nulls)).splitlines()[2:] == ["| 0.5 | 1 | x | True |", "|  |  |  |  |"]
 
