@@ -35,7 +35,7 @@ from typing import Any, Self
 from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 
-from bench.measurement import Measurement, WrongResult, machine
+from bench.measurement import AS_ITS_USERS, Measurement, WrongResult, machine
 from rlaif_dagster.evaluation.benchmarks import load_task
 from rlaif_dagster.home import CHECKOUT, Home, current_home
 from rlaif_dagster.language.base_model import weights_location
@@ -77,6 +77,7 @@ class Side:
 
     def __init__(self, side: str, job: Mapping[str, Any]) -> None:
         environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment |= AS_ITS_USERS if side == "peer" else {}
         if side == PLAIN:
             environment[SWITCH] = "0"
         self.name = side

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 DIGITS = 4  # significant ones; more would be noise
+AS_ITS_USERS = {"GOMP_SPINCOUNT": "300000"}
+"""OpenMP's own default for a peer, whose users do not have what this package sets (`rlaif_dagster/__init__.py`)."""
 
 
 class WrongResult(Exception):

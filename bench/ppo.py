@@ -34,7 +34,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.measurement import Measurement, WrongResult, machine
+from bench.measurement import AS_ITS_USERS, Measurement, WrongResult, machine
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import CHECKOUT, Home, current_home
 from rlaif_dagster.prompts import read_prompts
@@ -185,6 +185,7 @@ def _child(side: str, job: Mapping[str, Any], trl: Path) -> dict[str, Any]:
     """What `bench.ppo_sides` prints as its last line, in a process of its own. Raises WrongResult with the end of its
     stderr when it fails."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled"}
+    environment |= AS_ITS_USERS if side == "peer" else {}
     done = subprocess.run(
         [sys.executable, "-m", "bench.ppo_sides", side, str(trl)],
         input=json.dumps(job), capture_output=True, text=True, check=False, cwd=CHECKOUT, env=environment,

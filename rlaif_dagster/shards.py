@@ -32,7 +32,9 @@ SHARDS = "RLAIF_SHARDS"
 GPUS = "RLAIF_NUM_GPUS"
 # What of the environment is in a shard as it is here, never a key. Ray gives its processes one thread; sums in another number of
 # threads round differently, and a sampled answer can tip on that.
-AS_HERE = ("RLAIF_HOME", "RLAIF_DATA", "RLAIF_ONEDNN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "HF_HUB_OFFLINE")
+AS_HERE = (
+    "RLAIF_HOME", "RLAIF_DATA", "RLAIF_ONEDNN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE"
+)  # fmt: skip
 RESTARTS = 3  # of a shard whose process died, and of the piece that it had
 SECONDS_TO_START = 60.0  # before a line says what the cluster lacks
 READY = -1  # the place of what is no piece: a shard that has started

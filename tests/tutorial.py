@@ -113,7 +113,7 @@ def virtual_environment() -> str:
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """A newcomer's: nothing of this project is set, and the home folder is empty."""
-    left = ("PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+    left = ("PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     kept = {name: os.environ[name] for name in left if name in os.environ}
     (folder / "home").mkdir(exist_ok=True)
     return kept | {"HOME": str(folder / "home"), "COLUMNS": "200", "HF_HUB_OFFLINE": "1"} | more
