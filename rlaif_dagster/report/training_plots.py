@@ -83,7 +83,10 @@ def reward_paths(metrics: pd.DataFrame) -> list[Path]:
 
 
 def reward_against_kl(paths: Sequence[Path]) -> Plot:
-    """Reward over KL, joined in the order of the updates: the start and the published one named."""
+    """Reward over KL, joined in the order of the updates: the start named, the published one filled, and named where it is the
+    only one."""
+    first = {path.held_out: path for path in reversed(paths)}
+    alone = sum(path.held_out for path in paths) == 1
 
     def draw(axes: Axes) -> None:
         for path in paths:
@@ -93,7 +96,14 @@ def reward_against_kl(paths: Sequence[Path]) -> Plot:
                 else {"linestyle": "-", "marker": "o", "markersize": 3.5}
             )
             axes.plot(path.kl, path.reward, color=color("ppo"), linewidth=1.4, zorder=3, **style)
-            for place, name in _named(path).items():
+            published = _published(path)
+            axes.plot(
+                [path.kl[place] for place in published], [path.reward[place] for place in published], "o", color=color("ppo"),
+                markersize=7, zorder=4,
+            )  # fmt: skip
+            names = {0: "held-out prompts" if path.held_out else "training"} if path is first[path.held_out] else {}
+            names |= {place: f"update {path.published}, published" for place in published if alone}
+            for place, name in names.items():
                 start = place == 0
                 axes.annotate(
                     name, (path.kl[place], path.reward[place]), (8, -5) if start else (0, 9), fontsize=9, color=INK,
@@ -107,17 +117,13 @@ def reward_against_kl(paths: Sequence[Path]) -> Plot:
         axes.set_ylabel("reward", fontsize=9, labelpad=3)
         axes.grid(zorder=0)
 
-    hint = "points are updates, joined in their order"
+    hint = "points are updates, joined in their order; filled and large: published"
     return Plot("reward-kl", "PPO: reward against KL", hint, describe_paths(paths), 400, 250, Margins(52, 14, 38), draw)
 
 
-def _named(path: Path) -> dict[int, str]:
-    """The points worth a name, by place: where a run starts, and which of its updates was published."""
-    names = {0: "held-out prompts" if path.held_out else "training"}
-    if path.held_out:
-        kept = [place for place, update in enumerate(path.updates) if update == path.published]
-        names |= dict.fromkeys(kept, f"update {path.published}, published")
-    return names
+def _published(path: Path) -> list[int]:
+    """The places on a held-out path of the update whose weights were kept: one, or none."""
+    return [place for place, update in enumerate(path.updates) if path.held_out and update == path.published]
 
 
 def tick(value: float) -> str:

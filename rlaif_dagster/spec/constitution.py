@@ -19,7 +19,7 @@ class Principle(Spec):
 
 
 class Exemplar(Spec):
-    """A prompt and an answer that follows the constitution, shown when the model revises."""
+    """A prompt and an answer that follows the constitution, shown when the model revises, and to a likelihood judge."""
 
     prompt: str = Field(min_length=1, description="what is asked")
     response: str = Field(

@@ -24,7 +24,7 @@ class Package(Spec):
 
 
 class Hub(Spec):
-    """A repository on the Hugging Face hub at a pinned revision."""
+    """A repository on the Hugging Face hub at a revision."""
 
     repo: str = Field(
         pattern=r"^[\w.-]+/[\w.-]+$", description="owner and name, such as `meta-llama/Llama-3.1-8B-Instruct`"

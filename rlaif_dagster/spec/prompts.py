@@ -13,7 +13,7 @@ Category = Literal["factual", "thought_experiment", "adversarial", "instruction"
 
 
 class HubDataset(Spec):
-    """A dataset on the Hugging Face hub at a pinned revision."""
+    """A dataset on the Hugging Face hub at a revision."""
 
     dataset: str = Field(description="its name on the hub, such as `owner/name`")
     config: str | None = Field(
@@ -26,7 +26,7 @@ class HubDataset(Spec):
 
 
 class PromptSource(Spec):
-    """One source. Column names say where each field is; a constant serves where there is no column."""
+    """One source. Column names say where each field is; a constant that is given wins over a column."""
 
     file: str | None = Field(default=None, description="JSONL, CSV or Parquet, relative to data/prompts")
     hub: HubDataset | None = Field(default=None, description="a dataset in place of a file")

@@ -33,7 +33,9 @@ class Sampling(Spec):
         description="of the random draws; each answer has its own, from the seed, the prompt and the answer's number",
     )
     batch_size: int = Field(
-        default=32, gt=0, description="prompts a chunk; a chunk is the unit of seeding and of resuming"
+        default=32,
+        gt=0,
+        description="answers drawn at once, and kept at once when a run is cut; a server draws as it likes",
     )
 
 
@@ -350,7 +352,7 @@ class Ppo(Spec):
     )
     value: Literal["policy", "own"] = Field(
         default="policy",
-        description="the value head reads the policy's states, or those of an adapter of its own that starts as the reward model",
+        description="the value head reads the policy's states, or those of an adapter of its own that starts as the reward model, where there is one",
     )
     lora: Lora = Field(default=Lora(), description="the policy's adapter; not used with `separate: true`")
     updates: int = Field(default=12, gt=0, description="rollout batches")
@@ -473,7 +475,7 @@ class Ppo(Spec):
         default=0.5,
         ge=0,
         le=1,
-        description="share of an answer's 3-token runs that it repeats, above which it has collapsed",
+        description="share of an answer's 3-token runs that it repeats, above which it has collapsed; the start's own where that is more",
     )
     save_updates: Annotated[int, NOT_MEANING] = Field(
         default=2, gt=0, description="updates between checkpoints in work/"
@@ -520,7 +522,11 @@ class Benchmark(Spec):
         ge=0,
         description="solved examples in context before each item; must be 0 for a task that is defined without",
     )
-    limit: int | None = Field(default=None, gt=0, description="the first N items; all when absent")
+    limit: int | None = Field(
+        default=None,
+        gt=0,
+        description="the first N items, of each task where the name is one of lm-eval's groups; all when absent",
+    )
     mirror: str | None = Field(
         default=None,
         description="for a task that is not …_mini: a folder (relative to data/benchmarks) with its data, as its authors "
@@ -540,7 +546,8 @@ class Benchmarks(Spec):
         default=16, gt=0, description="answers written together, in tasks that ask for some; memory, not result"
     )
     seed: int = Field(
-        default=0, description="of the choice of examples in context, of the order of answers, of sampling"
+        default=0,
+        description="of the choice of examples in context (…_mini tasks take the first), of the order of answers, of sampling",
     )
     max_contaminated_share: float = Field(
         default=0.0,

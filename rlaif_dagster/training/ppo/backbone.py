@@ -39,6 +39,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.language import quantization
 from rlaif_dagster.language.base_model import LanguageModel
 from rlaif_dagster.spec.recipes import Lora
+from rlaif_dagster.training.ppo.low_rank import use_narrow_scaling
 from rlaif_dagster.training.ppo.rows import ATTENTION, Packed, Rows
 
 Role = Literal["policy", "reference", "reward", "value", "plain"]
@@ -124,6 +125,7 @@ class Backbone:
         except ValueError as error:
             raise UserError(f"adapter {name}: does not fit the base model: {error}") from error
         del self.trunk.peft_config  # peft would warn about the next adapter
+        use_narrow_scaling(self.trunk)
         for parameter in self._parameters(name).values():
             parameter.data = parameter.data.float()
         if state is not None:

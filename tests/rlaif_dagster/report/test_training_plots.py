@@ -36,3 +36,10 @@ def test_the_plot_names_its_lines_and_the_published_update() -> None:
     for text in ("training", "held-out prompts", "update 2, published", "KL to the start, nats an answer"):
         assert f">{text}<" in svg
     assert "training, reward from 0.5 to 1.0 at 3.0 nats from the start" in plot.words
+
+
+def test_with_several_seeds_each_kind_of_line_is_named_once() -> None:
+    plot = reward_against_kl(reward_paths(pd.concat([metrics(*ROWS), metrics(*ROWS, seed=1)])))
+    svg = inline(alone(plot), plot.key, plot.words)
+    assert svg.count(">training<") == svg.count(">held-out prompts<") == 1
+    assert "update 2, published<" not in svg  # the names of several would lie on one another; their points are filled
