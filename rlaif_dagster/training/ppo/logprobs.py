@@ -38,6 +38,16 @@ def token_logprobs(
 
 
 @torch.no_grad()
+def scored(hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, temperature: float) -> Tensor:
+    """The log-probabilities of `token_logprobs` alone, without gradients: half as many passes over the logits."""
+    out = []
+    for rows in torch.arange(len(tokens), device=tokens.device).split(_chunk(weight)):
+        logits = _logits(hidden[rows], weight, bias, temperature)
+        out.append(logits.gather(1, tokens[rows, None])[:, 0] - logits.logsumexp(-1))
+    return torch.cat(out) if out else hidden.new_zeros(0, dtype=torch.float32)
+
+
+@torch.no_grad()
 def divergence(first: Tensor, second: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     """KL(first || second) [n], nats, between the whole tempered distributions at two hidden states [n, hidden] each."""
     out = []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlaif_dagster.language.sampling import choose, end_ids
 from rlaif_dagster.training.ppo.backbone import Backbone
-from rlaif_dagster.training.ppo.logprobs import token_logprobs
+from rlaif_dagster.training.ppo.logprobs import scored
 from rlaif_dagster.training.ppo.rows import Growing, Packed
 from rlaif_dagster.training.ppo.share import Share
 
@@ -169,9 +169,8 @@ def score_tokens(
     answer tokens, row by row): whole sequences in passes of `micro_batch`, without gradients."""
     logprobs = torch.zeros_like(rollout.logprobs)
     states = answer_states(backbone, rollout, micro_batch=micro_batch)
-    found, _ = token_logprobs(
-        states, backbone.output_weight, backbone.output_bias, rollout.tokens[rollout.mask], temperature
-    )
+    tokens = rollout.tokens[rollout.mask]
+    found = scored(states, backbone.output_weight, backbone.output_bias, tokens, temperature)
     return logprobs.masked_scatter(rollout.mask, found), states
 
 

@@ -160,9 +160,9 @@ def update_policy(
     limit = math.inf if recipe.max_update_kl is None else recipe.max_update_kl
     totals: dict[str, float] = {}
     steps = 0
+    memory.give_back()  # what the rollout left: pages that go and come back at every minibatch would cost more than they save
     for rows in (rows for epoch in range(recipe.epochs) for rows in minibatches(recipe, seed, update, epoch)):
         optimizer.zero_grad(set_to_none=True)
-        memory.give_back()
         sums = share.sums(partial(accumulate_gradient, backbone, experience, rows, recipe, share))
         share.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)

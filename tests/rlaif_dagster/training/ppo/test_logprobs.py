@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlaif_dagster.training.ppo import logprobs
-from rlaif_dagster.training.ppo.logprobs import divergence, token_logprobs
+from rlaif_dagster.training.ppo.logprobs import divergence, scored, token_logprobs
 
 
 def test_by_hand() -> None:
@@ -77,3 +77,13 @@ def test_divergence(layer: tuple[torch.Tensor, torch.Tensor | None], monkeypatch
 def test_trainable_output_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="frozen"):
         token_logprobs(torch.zeros(1, 2), torch.zeros(3, 2, requires_grad=True), None, torch.tensor([0]), 1.0)
+
+
+def test_scored_alone_they_are_the_same_to_the_last_bit(
+    layer: tuple[torch.Tensor, torch.Tensor | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_LOGITS", 80)
+    weight, bias = layer
+    hidden, tokens = torch.randn(7, 8).double(), torch.randint(40, (7,))
+    assert torch.equal(scored(hidden, weight, bias, tokens, 0.7), token_logprobs(hidden, weight, bias, tokens, 0.7)[0])
+    assert scored(hidden[:0], weight, bias, tokens[:0], 0.7).shape == (0,)
