@@ -22,7 +22,7 @@ CELL_TABLES = [
 
 
 @study_asset(
-    group="results", dims=GRID, code_version="2", kinds=("html",),
+    group="results", dims=GRID, code_version="3", kinds=("html",),
     writes=["report/model={model}/constitution={constitution}/report.html"],
     deps=[*EVALUATION, *(f"{arm}_responses" for arm in ARMS), *TRAINING, "prompts", "judgments", "preference_pairs",
           "judge_agreement", "constitution", "model_spec"],

@@ -49,20 +49,27 @@ class _Estimator:
     home: Home
     warehouse: Warehouse
     planned: set[tuple[str, Cell]] = field(default_factory=set)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[tuple[str, str | None], float] = field(default_factory=dict)  # by asset and model
+    models: set[str] = field(default_factory=set)
     prompts: pd.DataFrame | None = None
     needs: dict[tuple[str, str | None], dict[str, Need]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for (asset, _), records in read_history(self.warehouse).items():
+        self.models = set(self.project.names("models"))
+        for (asset, partition), records in read_history(self.warehouse).items():
             longest = max(record.seconds for record in records[-3:])
-            self.seconds[asset] = max(self.seconds.get(asset, 0.0), longest)
+            key = (asset, self._model(partition))
+            self.seconds[key] = max(self.seconds.get(key, 0.0), longest)
+
+    def _model(self, partition: str | None) -> str | None:
+        """The base model in a partition's key: what it took says nothing about another one."""
+        return next((part for part in (partition or "").split("|") if part in self.models), None)
 
     def __call__(self, step: Step) -> Step:
         if (step.asset, step.cell) in self.planned:  # the next plan begins
             self.planned.clear()
         self.planned.add((step.asset, step.cell))
-        known = replace(step, seconds=self.seconds.get(step.asset), memory_bytes=self._memory(step))
+        known = replace(step, seconds=self.seconds.get((step.asset, step.cell.model)), memory_bytes=self._memory(step))
         cost = self._judging(step)
         if cost is None:
             return known
@@ -70,7 +77,10 @@ class _Estimator:
             judge = self.project.recipe("judging").judge
             remark = f"price of judge {judge} unknown: give usd_per_million_input and _output in its file"
             known = replace(known, reasons=(*known.reasons, remark))
-        seconds = known.seconds if cost.seconds is None else cost.seconds
+        seconds = known.seconds
+        if cost.seconds is not None:
+            # PPO trains besides: what it took before may hold answers of a judge as well, so this is an upper bound
+            seconds = cost.seconds if step.asset != "ppo_model" else None if seconds is None else seconds + cost.seconds
         return replace(known, requests=cost.requests, tokens=cost.tokens, usd=cost.usd or 0.0, seconds=seconds)
 
     def _memory(self, step: Step) -> int | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rlaif_dagster.spec.model import ModelSpec
 
 CARD = "README.md"
+OF_THE_STUDY = ("record.json", "timings.json", "value_head.safetensors")  # kept beside an adapter, of no use outside
 
 
 def export(
@@ -49,8 +50,7 @@ def export(
         target.rmdir()
     with atomic.new_folder(target) as filling:
         if adapter:
-            own_record = shutil.ignore_patterns("record.json")  # the store's, of no use outside it
-            shutil.copytree(trained.path, filling, ignore=own_record, dirs_exist_ok=True)
+            shutil.copytree(trained.path, filling, ignore=shutil.ignore_patterns(*OF_THE_STUDY), dirs_exist_ok=True)
         else:
             write_merged(name, chosen.project.model(name), home, trained.path, filling)
     typer.echo(target)

@@ -8,11 +8,14 @@ An input's data version is the hash of its meaning, so reformatting a file re-ma
 from __future__ import annotations
 
 import copy
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
@@ -93,21 +96,62 @@ def parse(kind: type[SpecT], content: dict[str, Any], path: Path) -> SpecT:
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """The problems of a pydantic error on one line, each with the field, the value found and what is allowed."""
     problems = []
-    found = error.errors(include_url=False)
+    found = _without_echoes(error.errors(include_url=False))
     for problem in found[:_PROBLEMS]:
         field = ".".join(str(part) for part in problem["loc"] if not _is_tag(part)) or "(whole file)"
         if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(kind.model_fields) if len(problem["loc"]) == 1 else "see the documentation of the file"
+            owner = _owner(kind, problem["loc"])
+            allowed = ", ".join(owner.model_fields) if owner else "see docs/reference.md"
             problems.append(f"field '{field}' is unknown; allowed: {allowed}")
         elif problem["type"] == "missing":
             problems.append(f"field '{field}' is missing")
         elif problem["type"] == SECRET:
             problems.append(f"field '{field}' {problem['msg']}")
+        elif problem["type"] in ("tuple_type", "list_type"):
+            problems.append(f"field '{field}': allowed is a list, such as [a, b], found {_shortened(problem['input'])}")
+        elif problem["type"] == "too_short":
+            problems.append(
+                f"field '{field}': at least {problem['ctx']['min_length']} needed, found {problem['ctx']['actual_length']}"
+            )
         else:
-            problems.append(f"field '{field}': {problem['msg']}, found {_shortened(problem['input'])}")
+            told = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"field '{field}': {told}, found {_shortened(problem['input'])}")
     if len(found) > _PROBLEMS:
         problems.append(f"and {len(found) - _PROBLEMS} more")
     return "; ".join(problems)
+
+
+def _without_echoes(found: list[ErrorDetails]) -> list[ErrorDetails]:
+    """A list whose items are wrong is short of right ones, which nobody needs to be told."""
+    places = [problem["loc"] for problem in found]
+    return [
+        problem
+        for problem in found
+        if problem["type"] != "too_short"
+        or not any(
+            len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places
+        )
+    ]
+
+
+def _owner(kind: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The schema whose field the place names; None where several could be meant."""
+    for part in place[:-1]:
+        if isinstance(part, int) or _is_tag(part):
+            continue
+        field = kind.model_fields.get(part)
+        inner = set(_schemas(field.annotation)) if field else set()
+        if len(inner) != 1:
+            return None
+        kind = inner.pop()
+    return kind
+
+
+def _schemas(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _schemas(argument)
 
 
 def _is_tag(part: int | str) -> bool:

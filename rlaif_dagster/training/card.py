@@ -13,13 +13,14 @@ ARMS = {
     "sft": ("supervised fine-tuning on the answers that an AI judge preferred", ["sft", "trl"]),
     "reward": ("a Bradley-Terry reward model of an AI judge's preferences", ["reward-model", "trl"]),
     "dpo": ("direct preference optimization on an AI judge's preferences", ["dpo", "trl"]),
-    "ppo": ("proximal policy optimization on a reward model of an AI judge's preferences", ["ppo"]),
+    "ppo": ("proximal policy optimization on an AI judge's preferences", ["ppo"]),
 }
 USE_POLICY = """\
 ```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+# a base model that is not on the hub: the folder that `rlaif models pull {base}` prints
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "path/to/this/folder")
 ```"""
 USE_MERGED = """\

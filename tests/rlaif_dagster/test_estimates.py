@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rlaif_dagster.home import CHECKOUT, Home
 from rlaif_dagster.judging.build import make_judge
 from rlaif_dagster.planning import Step
 from rlaif_dagster.prompts import read_prompts
+from rlaif_dagster.records import Record, append_record
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Cell, Warehouse
 from tests.rlaif_dagster.judging.chat_server import says, serving
@@ -45,6 +47,35 @@ def test_every_seed_is_counted(tmp_path: Path, dpo: str, ppo: str, graded: int, 
     principles = len(project.constitution("structured").principles)
     assert priced(Step("qualitative", CELL, 7, True, ())).requests == graded * splits["qualitative"]
     assert priced(Step("head_to_head", CELL, 7, True, ())).requests == met * splits["eval"] * 2 * principles
+
+
+def test_what_a_step_took_says_nothing_about_another_model(tmp_path: Path) -> None:
+    data, home = tmp_path / "data", Home(tmp_path / "home")
+    shutil.copytree(CHECKOUT / "data", data)
+    record = Record("sft_model", f"honesty|{CELL.model}", "1", "1", (), "", datetime(2026, 1, 1, tzinfo=UTC), 32.0, 0.0)
+    append_record(Warehouse(home.warehouse), record)
+    priced = estimator(Project(data), home)
+    assert (
+        priced(Step("sft_model", CELL, 7, True, ())).seconds == 32.0
+    )  # of another constitution: as good a guess as any
+    assert priced(Step("sft_model", Cell("llama-3.1-8b-instruct", "structured"), 7, True, ())).seconds is None
+
+
+def test_a_policy_that_a_judge_pays_takes_its_training_and_its_answers(tmp_path: Path) -> None:
+    data, home = tmp_path / "data", Home(tmp_path / "home")
+    shutil.copytree(CHECKOUT / "data", data)
+    (data / "recipes" / "judging.yaml").write_text("judge: gpt-4o-mini\n", encoding="utf-8")
+    step = Step("ppo_model", CELL, 7, True, ())
+    new = estimator(Project(data), home)(step)
+    assert new.requests
+    assert new.seconds is None  # the judge's time alone would not be the step's
+    record = Record(
+        "ppo_model", f"structured|{CELL.model}", "1", "1", (), "", datetime(2026, 1, 1, tzinfo=UTC), 400.0, 0.0
+    )
+    append_record(Warehouse(home.warehouse), record)
+    known = estimator(Project(data), home)(step)
+    assert known.seconds is not None
+    assert known.seconds > 400.0
 
 
 def test_what_was_graded_is_not_counted_again(tmp_path: Path) -> None:

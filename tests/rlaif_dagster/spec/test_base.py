@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.spec.base import NOT_MEANING, Spec, parse, read_yaml
+from rlaif_dagster.spec.constitution import Constitution, Principle
 
 
 class Inner(Spec):
@@ -48,6 +49,8 @@ def test_spelling_out_a_default_or_a_comment_changes_no_version(tmp_path: Path) 
         ({"name": "n", "count": 0}, ["field 'count'", "greater than 0", "found 0"]),
         ({"name": "n", "count": "many"}, ["field 'count'", "integer", "found 'many'"]),
         ({"name": "n", "inner": [{"weight": "x"}]}, ["field 'inner.0.weight'", "found 'x'"]),
+        ({"name": "n", "inner": [{"wieght": 1}]}, ["field 'inner.0.wieght' is unknown; allowed: weight"]),
+        ({"name": "n", "inner": 3}, ["field 'inner': allowed is a list, such as [a, b], found 3"]),
         ({"count": 0, "limit": -1}, ["'name' is missing", "'count'", "'limit'"]),
     ],
 )
@@ -61,6 +64,18 @@ def test_a_wrong_field_is_named_with_what_was_found_and_what_is_allowed(
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def test_a_list_whose_items_are_wrong_is_not_called_short(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(
+            Constitution, {"principles": [{"id": "a", "text": "Be brief and kind.", "wieght": 2}]}, tmp_path / "a.yaml"
+        )
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.yaml'}: field 'principles.0.wieght' is unknown; allowed: {', '.join(Principle.model_fields)}"
+    )
+    with pytest.raises(UserError, match=r"field 'principles': at least 1 needed, found 0$"):
+        parse(Constitution, {"principles": []}, tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(
