@@ -90,9 +90,11 @@ def software() -> Iterable[Finding]:
 
 
 def files(chosen: Selection) -> Finding:
-    """The user's files, read once."""
+    """The user's files, read as a plan reads them."""
+    from rlaif_dagster.inputs import check_inputs
+
     try:
-        chosen.project.check()
+        check_inputs(chosen.project)
     except UserError as error:
         return Finding("files", "warn", str(error))
     return Finding("files", "ok", f"{chosen.project.root} reads without errors")
@@ -120,6 +122,9 @@ def base_model(name: str, spec: ModelSpec, home: Home) -> Finding:
     folder = cached_folder(spec, home)
     if folder:
         return Finding(f"model {name}", "ok", f"{source(spec)}, in {folder}")
+    if spec.folder:
+        text = f"folder {spec.folder} holds no whole model: a config.json, a tokenizer and *.safetensors"
+        return Finding(f"model {name}", "warn", text)
     token = "" if not spec.hub or os.environ.get("HF_TOKEN") else "; HF_TOKEN is not set, which a gated model needs"
     return Finding(
         f"model {name}", "warn", f"{source(spec)}, not here yet; `rlaif models pull {name}` fetches it{token}"

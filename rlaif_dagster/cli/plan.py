@@ -119,8 +119,8 @@ def memory_warnings(planned: Plan) -> list[str]:
         return []
     cell = cell_name(largest.cell)
     return [
-        f"Too large for this machine: {largest.asset} ({cell}) needs some {gibibytes(needed)} of {here.where}, which has "
-        f"{gibibytes(here.bytes)}; `rlaif doctor --model {largest.cell.model}` says what of."
+        f"Too large for this machine: {largest.asset} ({cell}) needs some {gibibytes(needed)}; it has "
+        f"{gibibytes(here.bytes)} {here.where}; `rlaif doctor --model {largest.cell.model}` says what of."
     ]
 
 

@@ -47,7 +47,9 @@ def mirror_path(mirror: str, folder: Path) -> Path:
     path = Path(mirror).expanduser()
     path = path if path.is_absolute() else folder / path
     if not path.is_dir():
-        raise UserError(f"recipe benchmarks: field 'mirror': {path} is no folder; name one that holds the task's data")
+        raise UserError(
+            f"data/recipes/benchmarks.yaml: field 'mirror': {path} is no folder; name one that holds the task's data"
+        )
     return path
 
 

@@ -42,7 +42,7 @@ def test_a_step_that_exceeds_the_machine_is_told(monkeypatch: pytest.MonkeyPatch
     assert text_of(plan_table(Plan((large, PAIRS))))[2][-1] == "3.0 GiB"
     monkeypatch.setattr(memory_needs, "machine", lambda: memory_needs.Machine("cpu", 2**31))
     assert memory_warnings(Plan((PAIRS, large))) == [
-        "Too large for this machine: dpo_model (big/honesty) needs some 3.0 GiB of memory, which has 2.0 GiB; "
+        "Too large for this machine: dpo_model (big/honesty) needs some 3.0 GiB; it has 2.0 GiB memory; "
         "`rlaif doctor --model big` says what of."
     ]
     monkeypatch.setattr(memory_needs, "machine", lambda: memory_needs.Machine("cpu", 2**32))
