@@ -111,8 +111,9 @@ class Dagster:
 
     def would_ask(self, sensor: str) -> list[dict[str, str]]:
         """What the UI's "Preview tick result" of a sensor shows: the tags of the runs that it would ask for now."""
-        mutation = """mutation($s: SensorSelector!){sensorDryRun(selectorData: $s){
-          __typename ... on DryRunInstigationTick{evaluationResult{runRequests{tags{key value}} error{message}}}}}"""
+        mutation = """mutation($s: SensorSelector!){sensorDryRun(selectorData: $s, cursor: ""){
+          __typename ... on PythonError{message causes{message}}
+          ... on DryRunInstigationTick{evaluationResult{runRequests{tags{key value}} error{message}}}}}"""
         answer = self.ask(mutation, s={**(self._location() or {}), "sensorName": sensor})
         result = answer["sensorDryRun"].get("evaluationResult")
         if result is None or result["error"]:
