@@ -110,9 +110,8 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
         elif problem["type"] in ("tuple_type", "list_type"):
             problems.append(f"field '{field}': allowed is a list, such as [a, b], found {_shortened(problem['input'])}")
         elif problem["type"] == "too_short":
-            problems.append(
-                f"field '{field}': at least {problem['ctx']['min_length']} needed, found {problem['ctx']['actual_length']}"
-            )
+            least = problem["ctx"]["min_length"]
+            problems.append(f"field '{field}': at least {least} needed, found {_shortened(problem['input'])}")
         else:
             told = problem["msg"].removeprefix("Value error, ")
             problems.append(f"field '{field}': {told}, found {_shortened(problem['input'])}")

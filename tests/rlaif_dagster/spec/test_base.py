@@ -74,7 +74,7 @@ def test_a_list_whose_items_are_wrong_is_not_called_short(tmp_path: Path) -> Non
     assert str(caught.value) == (
         f"{tmp_path / 'a.yaml'}: field 'principles.0.wieght' is unknown; allowed: {', '.join(Principle.model_fields)}"
     )
-    with pytest.raises(UserError, match=r"field 'principles': at least 1 needed, found 0$"):
+    with pytest.raises(UserError, match=r"field 'principles': at least 1 needed, found \[\]$"):
         parse(Constitution, {"principles": []}, tmp_path / "a.yaml")
 
 
