@@ -22,6 +22,7 @@ from dagster._utils.interrupts import check_captured_interrupt
 from rlaif_dagster.lineage.runs import PARTITION_TAG, PROCESS_TAG, end_dead_runs, process_name
 
 SECONDS_BETWEEN_LOOKS = 5.0  # at who holds and who waits for the slots
+SECONDS_AFTER_END = 30.0  # of a run that has not given its slots back: what Dagster's daemon allows it, too
 SECONDS_BETWEEN_TRIES = 1.0  # of a command line that waits for a slot
 
 
@@ -58,6 +59,18 @@ def wait_for_slot(
     return before is not None
 
 
+def free_slots_of_ended_runs(instance: dg.DagsterInstance, seconds: float = SECONDS_AFTER_END) -> None:
+    """Take slots and places in the queue from runs that ended so long ago. Who closes a run gives its slots back in a second
+    transaction, and may be killed between the two. The daemon looks after that, where it runs."""
+    storage = instance.event_log_storage
+    for pool in storage.get_concurrency_keys():
+        info = storage.get_concurrency_info(pool)
+        for run_id in {*info.active_run_ids, *info.assigned_run_ids, *info.pending_run_ids}:
+            record = instance.get_run_record_by_id(run_id)
+            if record and record.dagster_run.is_finished and time.time() - (record.end_time or 0.0) > seconds:
+                storage.free_concurrency_slots_for_run(run_id)
+
+
 def admit_forgotten_steps(instance: dg.DagsterInstance) -> None:
     """Let the first step in where a pool has a free slot and steps wait that nobody will call. Dagster 1.13.27 looks for a
     free slot and then, in another transaction, queues the step: a slot that is freed in between is never offered to it."""
@@ -73,10 +86,10 @@ def admit_forgotten_steps(instance: dg.DagsterInstance) -> None:
 
 
 class PoolWatch:
-    """A thread that looks after the pools while a command line works: it closes dead runs and admits forgotten steps, for
-    a run that waits for a slot would wait for ever if the process that holds it were killed. And it ends a run of this
-    process that is stuck in Dagster's own queue: on Ctrl-C, which Dagster keeps to itself there, or so that it waits
-    outside."""
+    """A thread that looks after the pools while a command line works: it closes dead runs, takes the slots of ended ones and
+    admits forgotten steps, for a run that waits for a slot would wait for ever if the process that holds it were killed. And it
+    ends a run of this process that is stuck in Dagster's own queue: on Ctrl-C, which Dagster keeps to itself there, or so that it
+    waits outside."""
 
     def __init__(self, instance: dg.DagsterInstance, seconds: float = SECONDS_BETWEEN_LOOKS) -> None:
         self.instance, self.seconds = instance, seconds
@@ -124,6 +137,7 @@ class PoolWatch:
                 continue
             next_look = time.monotonic() + self.seconds
             end_dead_runs(self.instance)
+            free_slots_of_ended_runs(self.instance)
             admit_forgotten_steps(self.instance)
             queued_before, queued = queued, self._is_queued()
             if queued and queued_before:

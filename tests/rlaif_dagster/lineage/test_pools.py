@@ -17,7 +17,13 @@ import pytest
 from dagster._core.storage.event_log import SqlEventLogStorage
 
 from rlaif_dagster.home import Home
-from rlaif_dagster.lineage.pools import PoolWatch, admit_forgotten_steps, in_the_way, wait_for_slot
+from rlaif_dagster.lineage.pools import (
+    PoolWatch,
+    admit_forgotten_steps,
+    free_slots_of_ended_runs,
+    in_the_way,
+    wait_for_slot,
+)
 from rlaif_dagster.lineage.runs import PROCESS_TAG, open_instance, process_name, was_interrupted
 
 
@@ -99,6 +105,31 @@ def held_by_another(instance: dg.DagsterInstance) -> str:
     run = instance.create_run_for_job(trains, tags=tags, status=dg.DagsterRunStatus.STARTED)
     assert storage.claim_concurrency_slot("accelerator", run.run_id, "training").is_claimed
     return run.run_id
+
+
+def test_a_run_that_ended_without_giving_its_slot_back_keeps_it_from_nobody(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the process that closed it was killed right then: its state says failed, and the slot is its own still."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    with open_instance(home) as instance:
+        storage = instance.event_log_storage
+        assert isinstance(storage, SqlEventLogStorage)
+        storage.initialize_concurrency_limit_to_default("judge")
+        held = held_by_another(instance)
+        queued = instance.create_run_for_job(trains, status=dg.DagsterRunStatus.STARTED)
+        storage.add_pending_step("judge", queued.run_id, "training", priority=0, should_assign=False)
+        free_slots_of_ended_runs(instance, 0.0)
+        assert in_the_way(instance, "accelerator") is not None  # it goes on
+        for run_id in (held, queued.run_id):
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            instance.report_run_failed(run)
+        free_slots_of_ended_runs(instance)
+        assert in_the_way(instance, "accelerator") is not None  # just now: it may be about to
+        free_slots_of_ended_runs(instance, 0.0)
+        assert in_the_way(instance, "accelerator") is None
+        assert storage.get_concurrency_info("judge").pending_run_ids == set()
 
 
 def soon(do: Callable[[], None], seconds: float = 1.0) -> threading.Timer:
