@@ -171,6 +171,11 @@ def multiply(source: Project, target: Project) -> tuple[list[str], list[str]]:
         content = yaml.safe_load(labels.read_text(encoding="utf-8"))
         content["constitutions"] = names["constitutions"]
         atomic.write_text(labels, yaml.safe_dump(content))
+    for recipe in (target.root / "recipes").glob("*.yaml"):
+        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        if others := content.pop("models", {}):
+            content["models"] = {name: fields for name, fields in others.items() if name in names["models"]}
+            atomic.write_text(recipe, yaml.safe_dump(content))
     return names["models"], names["constitutions"]
 
 
