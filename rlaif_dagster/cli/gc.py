@@ -43,5 +43,6 @@ def gc(
     if not yes and not typer.confirm("Remove them?"):
         raise typer.Exit(1)
     home = fresh_home()  # others may have made something while the question stood, or removed
-    remove([item for item in garbage(home, keep) if item in set(found)], store_of(home))
+    shown = set(found)
+    remove([item for item in garbage(home, keep) if item in shown], store_of(home))
     typer.echo("Removed.")

@@ -33,9 +33,7 @@ from rlaif_dagster.judging.provider import Provider, Rejected
 from rlaif_dagster.judging.retry import Unavailable, delay, tries
 from rlaif_dagster.judging.template import Message
 
-FAILURES_IN_A_ROW = (
-    20  # requests without an answer, all retries spent, after which a provider counts as down (`_failed`)
-)
+FAILURES_IN_A_ROW = 20  # requests without an answer, all retries spent, after which a provider counts as down
 MESSAGE_TOKENS = 16  # a generous allowance for what a provider wraps around a message
 BYTES_PER_TOKEN = 3  # fewer than texts have, so that a price is not underestimated
 WAITING = 2  # times the concurrency: how many requests may wait to be asked again before nothing new is begun

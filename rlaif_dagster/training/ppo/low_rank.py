@@ -28,7 +28,9 @@ def _forward(layer: lora.Linear, x: Tensor) -> Tensor:
     result = base
     for name in layer.active_adapters:
         if name in layer.lora_A:
-            a, b = layer.lora_A[name], layer.lora_B[name]
-            narrow = linear(x.to(a.weight.dtype), a.weight, a.bias)
-            result = result + linear(narrow * layer.scaling[name], b.weight, b.bias)
+            a, b = (
+                layer.lora_A[name].weight,
+                layer.lora_B[name].weight,
+            )  # neither has a bias: only plain adapters come here
+            result = result + linear(linear(x.to(a.dtype), a) * layer.scaling[name], b)
     return result.to(base.dtype)
