@@ -54,6 +54,9 @@ CASES = {
     ),
 }  # fmt: skip
 
+# float32 sums in another order (1.2e-5 was seen; processors differ); what the adapters do is a thousand times this bound
+ROUNDING = {"atol": 1e-4, "rtol": 1e-5}
+
 
 @pytest.mark.parametrize(("first", "second"), CASES.values(), ids=CASES.keys())
 def test_joined_adapter_equals_one_upon_the_other(
@@ -67,9 +70,9 @@ def test_joined_adapter_equals_one_upon_the_other(
     joined = PeftModel.from_pretrained(fresh_model().model, str(tmp_path / "joined")).eval()
     expected = logits(both)
     assert (expected - logits(fresh_model().model)).abs().max() > 0.1  # the adapters do something
-    torch.testing.assert_close(logits(joined), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(joined), expected, **ROUNDING)
     merged = merge(fresh_model(), tmp_path / "joined").model
-    torch.testing.assert_close(logits(merged), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(merged), expected, **ROUNDING)
 
 
 def test_joined_factors_by_hand(tmp_path: Path) -> None:
