@@ -40,7 +40,7 @@ check: $(READY) ## what CI runs: format, lint, types, imports, definitions, secr
 audit: $(READY) ## dependencies against known vulnerabilities; fails where the index gives no advisories
 	$(BIN)/python -m tests.security.dependency_audit --strict
 
-bench: $(READY) ## ours and a peer side by side; PART=judge, ppo, evaluation, lineage or scale
+bench: $(READY) ## ours and a peer side by side; PART=judge, ppo, evaluation, lineage, scale or sampling
 	$(BIN)/python -m bench $(PART)
 
 ui: $(READY) ## Dagster's UI on this project; PORT=3000

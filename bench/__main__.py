@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from bench.measurement import WrongResult
 from rlaif_dagster.errors import UserError
 
-PARTS = ("ppo", "judge", "lineage", "evaluation", "scale")
+PARTS = ("ppo", "judge", "lineage", "evaluation", "scale", "sampling")
 
 
 def made() -> list[str]:
