@@ -66,9 +66,9 @@ def results(
 
     step = Step.begin(context, project, warehouse)
     path = step.home.warehouse / "results.duckdb"
-    build_results(step.home, path)
-    grid = product(step.project.names("models"), step.project.names("constitutions"))
-    page = write_study(step.home, [Cell(*names) for names in grid], datetime.now(UTC))
+    models, constitutions = step.project.names("models"), step.project.names("constitutions")
+    build_results(step.home, path, models, constitutions)
+    page = write_study(step.home, [Cell(*names) for names in product(models, constitutions)], datetime.now(UTC))
     return step.finish(
         {}, version=content_hash([[v.asset, v.partition, v.version] for v in step.upstream]),
         metadata={"file": dg.MetadataValue.path(str(path)), "study": dg.MetadataValue.url(page.as_uri())},

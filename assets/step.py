@@ -304,5 +304,5 @@ def _parent_versions(asset: str, cell: Cell, project: Project, warehouse: Wareho
             if version is not None:
                 versions.append(Version(name, partition_key(parent_cell), version))
             if name in INPUTS:
-                remember_meaning(home, str(version), INPUTS[name].meaning(project, parent_cell))
+                remember_meaning(home, str(version), INPUTS[name].shown(project, parent_cell))
     return versions

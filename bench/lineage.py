@@ -253,7 +253,7 @@ def _read_by(
             version = str(state.current_version(name, parent))
             versions.append(Version(name, partition_key(parent), version))
             if name in INPUTS and not (home.cache / "inputs" / f"{version}.json").exists():
-                remember_meaning(home, version, INPUTS[name].meaning(project, parent))
+                remember_meaning(home, version, INPUTS[name].shown(project, parent))
     return versions
 
 

@@ -1,4 +1,5 @@
-"""Writes that a reader never sees half of: to a temporary name beside the target, then one rename."""
+"""Writes that a reader never sees half of, not even after a power cut: to a temporary name beside the target, flushed to the
+disk, then one rename."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ def write_file(target: Path, write: Callable[[Path], None]) -> None:
     temporary = _temporary(target)
     try:
         write(temporary)
+        flush(temporary)
         temporary.replace(target)
+        flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -44,6 +47,24 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         if not target.exists():
+            flush_folder(temporary)
             temporary.replace(target)
+            flush(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Have the system put a file's content, or a folder's names, on the disk before it goes on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """`flush` for a folder and all that is in it; what links point to is not."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            flush(path)

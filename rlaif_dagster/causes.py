@@ -14,6 +14,7 @@ from typing import Any
 from rlaif_dagster.records import History, Record
 
 MISSING = "missing"  # the cause of a result that was never made, or is gone
+REMOVED = "removed"  # the cause of one that gathers cells, of which one has no model's or constitution's file any more
 UNANSWERED = "unanswered"  # the cause of one that lacks answers of a judge's provider
 
 
@@ -28,8 +29,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a partition must run. `cause` is where it began: an input, `code of ASSET`, an asset, or `missing`; `where` is
-    that input's partition, and `changes` are its fields that differ."""
+    """Why a partition must run. `cause` is where it began: an input, `code of ASSET`, an asset, or one of the words above;
+    `where` is that input's partition, and `changes` are its fields that differ."""
 
     cause: str
     text: str

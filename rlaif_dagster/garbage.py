@@ -1,7 +1,8 @@
 """What nothing refers to: old versions of tables, adapters that no kept version names, results nobody can ask for.
 
 The last N versions of every asset's partition stay, and every version that one of those was made from. What is current is
-always among them. Base models, judge answers and the records themselves are never garbage.
+always among them, unless it is of a cell that was removed and those are to go. Base models, judge answers and the records
+themselves are never garbage.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from rlaif_dagster.history import version_folder
 from rlaif_dagster.home import Home
 from rlaif_dagster.locks import held_elsewhere, holders
 from rlaif_dagster.records import History, Record, adapters_in, read_history
+from rlaif_dagster.removed import Removed
 from rlaif_dagster.warehouse.memo import versions_from
 from rlaif_dagster.warehouse.store import Warehouse
+
+NONE = Removed()
 
 
 @dataclass(frozen=True)
@@ -33,35 +37,42 @@ class Garbage:
     objects: tuple[str, ...] = ()
 
 
-def kept_records(history: History, keep: int) -> list[Record]:
-    """The newest record of each of the last `keep` versions of every partition, and of all that they were made from."""
+def kept_records(history: History, keep: int, removed: Removed = NONE) -> list[Record]:
+    """The newest record of each of the last `keep` versions of every partition that is not removed, and of all that they were
+    made from."""
     kept: dict[tuple[str, str | None, str], Record] = {}
     todo: list[Record] = []
-    for records in history.values():
+    for key, records in history.items():
+        if key in removed.partitions:
+            continue
         versions = list(dict.fromkeys(record.data_version for record in reversed(records)))[:keep]
         newest = {record.data_version: record for record in records}
         todo += [newest[version] for version in versions]
     while todo:
         record = todo.pop()
-        key = (record.asset, record.partition, record.data_version)
-        if key in kept:
+        version = (record.asset, record.partition, record.data_version)
+        if version in kept:
             continue
-        kept[key] = record
+        kept[version] = record
         for read in record.upstream:
             made = [r for r in history.get((read.asset, read.partition), ()) if r.data_version == read.version]
             todo += made[-1:]
     return list(kept.values())
 
 
-def garbage(home: Home, keep: int) -> list[Garbage]:
-    """What `rlaif gc --keep N` would remove, here and in the store where there is one. Raises UserError while something is
-    being made: it may be in use."""
+def garbage(home: Home, keep: int, removed: Removed = NONE) -> list[Garbage]:
+    """What `rlaif gc --keep N` would remove, here and in the store where there is one, with all that is of `removed` cells and
+    read by nothing kept. Raises UserError while something is being made: it may be in use."""
     if busy := holders(home):
         raise UserError(f"{busy[0]} is making something under {home.root}; run `rlaif gc` when it has ended")
     if elsewhere := held_elsewhere(home):
         raise UserError(f"{min(elsewhere)} is held in the store; run `rlaif gc` when nothing is being made")
-    records = kept_records(read_history(Warehouse(home.warehouse)), keep)
-    return [*_in_store(home, records), *_here(home, records)]
+    if removed.partitions and store_of(home):
+        raise UserError(
+            "--removed: other machines of the store may have the files of those cells; remove nothing of theirs"
+        )
+    records = kept_records(read_history(Warehouse(home.warehouse)), keep, removed)
+    return [*_in_store(home, records), *_here(home, records, removed)]
 
 
 def _in_store(home: Home, records: list[Record]) -> list[Garbage]:
@@ -73,10 +84,11 @@ def _in_store(home: Home, records: list[Record]) -> list[Garbage]:
     return garbage_in(bucket, home, records)
 
 
-def _here(home: Home, records: list[Record]) -> list[Garbage]:
+def _here(home: Home, records: list[Record], removed: Removed) -> list[Garbage]:
     folders = {version_folder(home, r.asset, r.partition, r.data_version) for r in records}
     found = [Garbage(path, "an old version", _size(path)) for path in _children(home.history, 3) if path not in folders]
-    tables = [*home.warehouse.glob("models/*/*/*.parquet")]
+    found += [Garbage(file, "of a removed cell", _size(file)) for file in sorted(removed.files)]
+    tables = [table for table in home.warehouse.glob("models/*/*/*.parquet") if table not in removed.files]
     tables += [table for folder in folders for table in folder.glob("models/*/*/*.parquet")]
     named = {name for table in tables for name in adapters_in(table)}
     found += [Garbage(p, "an adapter", _size(p)) for p in _children(home.models, 1) if p.name not in named]

@@ -1,7 +1,7 @@
 """The inputs of the graph: which file(s) each stands for, and what of them can change a result.
 
-An input's data version is the hash of its *meaning*. The meaning itself is what `rlaif plan` compares to name the field
-that changed.
+An input's data version is the hash of its *meaning*. What is *shown* of it, the meaning with hashed rows spelled out, is what
+`rlaif plan` compares to name the field that changed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class Input:
     files: str
     description: str
     meaning: Callable[[Project, Cell], Any]
+    spelled_out: Callable[[Project, Cell], Any] | None = None
+
+    def shown(self, project: Project, cell: Cell) -> Any:
+        """What differs between two versions, for people: equal where the meanings are."""
+        return (self.spelled_out or self.meaning)(project, cell)
 
     def version(self, project: Project, cell: Cell) -> str:
         return content_hash(self.meaning(project, cell))
@@ -41,6 +46,12 @@ def _prompt_sources(project: Project, cell: Cell) -> Any:
 
     sources = project.prompt_sources()
     return {"sources": sources.meaning(), "rows": sources_version(sources, project.root / "prompts")}
+
+
+def _prompts(project: Project, cell: Cell) -> Any:
+    from rlaif_dagster.prompts import spelled_out
+
+    return spelled_out(project.prompt_sources(), project.root / "prompts")
 
 
 def judge_meaning(project: Project, name: str) -> dict[str, Any]:
@@ -98,7 +109,7 @@ def _recipe(stage: str) -> Callable[[Project, Cell], Any]:
 
 
 _INPUTS = (
-    Input("prompt_sources", (), "data/prompts/", "Where the study's prompts come from.", _prompt_sources),
+    Input("prompt_sources", (), "data/prompts/", "Where the study's prompts come from.", _prompt_sources, _prompts),
     Input("judge_spec", (), "data/judges/", "The judge that compares answers.", _judge_spec),
     Input("recipe_judging", (), "data/recipes/judging.yaml", "How verdicts are asked for and become pairs.", _recipe("judging")),
     Input("labelled_pairs", (), "data/labels/", "Pairs with a known preference, to measure the judge by.", _labelled_pairs),

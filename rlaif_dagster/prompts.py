@@ -61,6 +61,13 @@ def sources_version(sources: PromptSources, folder: Path) -> str:
     return content_hash("prompt_sources", content)
 
 
+def spelled_out(sources: PromptSources, folder: Path) -> dict[str, Any]:
+    """What `sources_version` is the hash of, for people: each prompt by its text, which is its `id` here."""
+    files = (source for source in sources.sources if not source.hub)
+    rows = [row.meaning() for source in files for _, row in _checked(source, folder)]
+    return {"sources": sources.meaning(), "prompts": [{"id": row.pop("text"), **row} for row in rows]}
+
+
 def _name(source: PromptSource) -> str:
     return source.hub.dataset if source.hub else str(source.file)
 

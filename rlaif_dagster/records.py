@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,26 @@ def append_records(warehouse: Warehouse, records: Iterable[Record]) -> None:
         path = warehouse.path("lineage", part=asset)
         with FileLock(_lock(warehouse, asset)):  # of two processes, the second adds to what the first wrote
             known = pq.read_table(path, partitioning=None) if path.exists() else None
-            atomic.write_file(path, partial(pq.write_table, with_records(known, new), compression="zstd"))
+            latest = _latest(known) if known is not None else {}
+            later = [begun_after(latest.get(record.partition), record) for record in new]
+            atomic.write_file(path, partial(pq.write_table, with_records(known, later), compression="zstd"))
+
+
+def begun_after(latest: datetime | None, record: Record) -> Record:
+    """The record, begun after `latest`, when the partition's last one was: clocks of machines differ, and are put back, but
+    what is added last is the latest."""
+    if latest is None or record.started_at > latest:
+        return record
+    return replace(record, started_at=latest + timedelta(microseconds=1))
+
+
+def _latest(known: pa.Table) -> dict[str | None, datetime]:
+    """When the last record of each partition was begun."""
+    latest: dict[str | None, datetime] = {}
+    for row in known.select(["partition", "started_at"]).to_pylist():
+        begun = row["started_at"].replace(tzinfo=UTC)
+        latest[row["partition"]] = max(begun, latest.get(row["partition"], begun))
+    return latest
 
 
 def with_records(known: pa.Table | None, new: Sequence[Record]) -> pa.Table:

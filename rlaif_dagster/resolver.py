@@ -15,9 +15,9 @@ from datetime import datetime
 from functools import cached_property
 from itertools import product
 
-from rlaif_dagster.causes import MISSING, UNANSWERED, Causes, Compare, Reason, distinct
+from rlaif_dagster.causes import MISSING, REMOVED, UNANSWERED, Causes, Compare, Reason, distinct
 from rlaif_dagster.hashing import content_hash
-from rlaif_dagster.records import History, Record, partition_key
+from rlaif_dagster.records import History, Record, cell_of_key, partition_key
 from rlaif_dagster.warehouse.store import Cell
 
 Key = tuple[str, Cell]
@@ -66,6 +66,7 @@ class State:
     artifact_missing: Callable[[str, Cell], bool] = lambda asset, cell: False
     history: History = field(default_factory=dict)  # all records, for the root causes
     compare_input: Compare = lambda asset, partition, before, now: ()
+    has_files: Callable[[Cell], bool] = lambda cell: True  # are its model and its constitution still in data/?
     retry_before: datetime | None = None  # what was made before then and lacks answers of a judge is to ask again
 
     @cached_property
@@ -150,3 +151,8 @@ def _own_reasons(state: State, node: Node, cell: Cell, versions: Mapping[Key, st
         before = recorded.get((parent, partition_key(parent_cell)))
         if now is not None and now != before:
             yield from state.causes.of(parent, partition_key(parent_cell), before, now)
+    for version in record.upstream:  # of what an asset gathers, a cell whose model or constitution has no file any more
+        if version.asset in node.parents and not state.has_files(
+            cell_of_key(state.nodes[version.asset].dims, version.partition)
+        ):
+            yield Reason(REMOVED, f"{version.partition} was removed", version.partition)

@@ -16,7 +16,6 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from rlaif_dagster.bucket.folders import at_once, files_of, upload
 from rlaif_dagster.bucket.leases import check_held
@@ -27,7 +26,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.history import version_folder
 from rlaif_dagster.home import Home
 from rlaif_dagster.locks import lock_name
-from rlaif_dagster.records import Record, adapters_in, read_history, records_of, with_records
+from rlaif_dagster.records import Record, adapters_in, begun_after, read_history, records_of, with_records
 from rlaif_dagster.warehouse.store import Warehouse
 
 TRIES = 100  # at adding a record, each lost to another machine's
@@ -91,8 +90,9 @@ def add_record(bucket: Bucket, record: Record) -> None:
         before = records_of(known) if known is not None else ()
         if any(_is_same(one, record) for one in before):
             return  # a PUT whose answer was lost on the way
+        latest = max((one.started_at for one in before if one.partition == record.partition), default=None)
         buffer = io.BytesIO()
-        pq.write_table(with_records(known, [_after(before, record)]), buffer, compression="zstd")
+        pq.write_table(with_records(known, [begun_after(latest, record)]), buffer, compression="zstd")
         try:
             bucket.put(name, buffer.getvalue(), replaces=seen.etag if seen else None, new=seen is None)
             return
@@ -103,11 +103,3 @@ def add_record(bucket: Bucket, record: Record) -> None:
 
 def _is_same(one: Record, record: Record) -> bool:
     return replace(one, started_at=record.started_at) == record
-
-
-def _after(before: Sequence[Record], record: Record) -> Record:
-    """The record, begun after all others of its partition: clocks of machines differ, and the latest counts."""
-    latest = max((one.started_at for one in before if one.partition == record.partition), default=None)
-    if latest is None or record.started_at > latest:
-        return record
-    return replace(record, started_at=latest + timedelta(microseconds=1))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rlaif_dagster.home import Home
     from rlaif_dagster.report.estimate import Estimate
     from rlaif_dagster.report.evidence import Scores, WinRate
+    from rlaif_dagster.resolver import Node
     from rlaif_dagster.warehouse.store import Cell
 
 Place = tuple["Cell", str | None]  # a cell, and the time or version as it was written
@@ -117,10 +118,13 @@ def compare(
         places = dict.fromkeys(side.place for pair in pairs for side in pair)
         homes = {place: _home_at(home, *place, Path(folder, str(n))) for n, place in enumerate(places)}
         cells = {place: Measured.read(homes[place], place[0]) for place in places}
-        tables = [(one, other, table) for one, other in pairs if (table := comparison(cells, one, other))]
-        if not tables:
+        tables = [(one, other, comparison(cells, one, other)) for one, other in pairs]
+        if not any(table for _, _, table in tables):
             raise UserError(f"nothing was measured on both sides of {a} and {b}; `rlaif status` says what there is")
         for one, other, table in tables:
+            if table is None:
+                results().print(unshared(cells, one, other), style="dim")
+                continue
             results().print(table)
             if one.arm == other.arm and one.at != other.at:
                 print_changed(changed_answers(homes[one.place], homes[other.place], one, other), one, other, examples)
@@ -137,9 +141,18 @@ def _home_at(home: Home, cell: Cell, at: str | None, folder: Path) -> Home:
     from rlaif_dagster.records import read_history
     from rlaif_dagster.warehouse.store import Warehouse
 
-    history = read_history(Warehouse(home.warehouse))
+    nodes, history = graph(), read_history(Warehouse(home.warehouse))
     records = records_at(history, stood_at(history, cell, at))
-    return snapshot(home, graph(), records, folder, lambda record: fetch_record(home, record))
+    own = {key: record for key, record in records.items() if key[0] in nodes and _is_of(cell, nodes[key[0]], key[1])}
+    return snapshot(home, nodes, own, folder, lambda record: fetch_record(home, record))
+
+
+def _is_of(cell: Cell, node: Node, partition: str | None) -> bool:
+    """Does an asset's partition belong to the cell: to the very one, its model, its constitution, or the whole study?"""
+    from rlaif_dagster.records import cell_of_key
+
+    part = cell_of_key(node.dims, partition)
+    return part.model in (None, cell.model) and part.constitution in (None, cell.constitution)
 
 
 def changed_answers(before: Home, after: Home, one: Side, other: Side) -> pd.DataFrame:
@@ -239,6 +252,12 @@ def comparison(cells: Mapping[Place, Measured], a: Side, b: Side) -> Table | Non
         rates = written(won.rate), written(won.reversed().rate)
         table.add_row("preferred by the judge", *rates, "", "", str(won.rate.n))
     return table
+
+
+def unshared(cells: Mapping[Place, Measured], a: Side, b: Side) -> str:
+    """Why two sides have no measure in common."""
+    lacking = [str(side) for side in (a, b) if side.arm not in cells[side.place].levels]
+    return f"{a.arm} is left out: nothing was measured of {' and '.join(lacking) or f'{a} that was of {b}'}."
 
 
 def _heading(side: Side, other: Side) -> str:

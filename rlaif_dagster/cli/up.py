@@ -13,6 +13,7 @@ from rlaif_dagster.cli.made import Progress
 from rlaif_dagster.cli.plan import SelectOption
 from rlaif_dagster.cli.screen import progress, results
 from rlaif_dagster.cli.study import open_study
+from rlaif_dagster.cli.watching import Listing, edits, listing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rlaif_dagster.planning import Outcome
 
 INTERRUPTED = 130
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def up(
@@ -41,9 +41,11 @@ def up(
     """
     console = progress()
     try:
-        status = _once(select(model, constitution), select_ or (), budget, console)
+        chosen = select(model, constitution)
+        seen = listing(chosen.project.root)
+        status = _once(chosen, select_ or (), budget, console)
         if watch:
-            _follow(select(model, constitution).project.root, console)
+            _follow(chosen.project.root, seen, console)
     except KeyboardInterrupt:
         console.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(INTERRUPTED) from None
@@ -65,31 +67,18 @@ def _once(chosen: Selection, select_: Sequence[str], budget: float | None, conso
     return 0
 
 
-def _follow(data: Path, console: Console) -> None:
+def _follow(data: Path, seen: Listing, console: Console) -> None:
     """Wait for edits, and run `rlaif up` again after each, without end. In a process of its own each time: the code
     location reads the names of the files once, and a new file must be a new partition."""
     import subprocess
     import sys
-    import time
 
     again = [sys.executable, "-m", "rlaif_dagster.cli.main", *(a for a in sys.argv[1:] if a not in ("--watch", "-w"))]
-    console.print(f"Watching {data}; Ctrl-C ends it.")
-    seen = _listing(data)
-    while True:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-        now = _listing(data)
-        if now != seen:  # an editor may still be writing: act when it has been quiet for a moment
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            seen = _listing(data)
-            if seen == now:
-                subprocess.run(again, check=False)
-                console.print(f"Watching {data}; Ctrl-C ends it.")
-
-
-def _listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file with its time and size; temporary ones of editors aside."""
-    files = [path for path in folder.rglob("[!.]*") if path.is_file() and not path.name.endswith("~")]
-    return {str(path): (stat.st_mtime_ns, stat.st_size) for path in files if (stat := path.stat())}
+    watching = f"Watching {data}; Ctrl-C ends it."
+    console.print(watching)
+    for _ in edits(data, seen):
+        subprocess.run(again, check=False)
+        console.print(watching)
 
 
 def print_results(chosen: Selection) -> None:

@@ -187,7 +187,7 @@ def open_cache(path: Path) -> Iterator[AnswerCache]:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what was paid for outlives a power cut
         _prepare(connection)
         yield AnswerCache(connection)
     finally:

@@ -52,7 +52,7 @@ def state_of(
     home, history = Home(warehouse.root.parent), read_history(warehouse)
     latest = {key: records[-1] for key, records in history.items()}
     versions = _remembering(lambda asset, cell: INPUTS[asset].version(project, cell))
-    present = _remembering(lambda asset, cell: INPUTS[asset].meaning(project, cell))
+    present = _remembering(lambda asset, cell: INPUTS[asset].shown(project, cell))
 
     def compare(asset: str, partition: str | None, before: str, now: str) -> Sequence[Change]:
         cell = cell_of_key(nodes[asset].dims, partition)
@@ -73,11 +73,13 @@ def state_of(
         adapters = (path for table in tables for path in adapters_in(table))
         return not all((home.models / path).exists() or path in stored() for path in adapters)
 
+    models, constitutions = {None, *project.names("models")}, {None, *project.names("constitutions")}
     return State(
         nodes,
         latest,
         versions,
         artifact_missing=missing,
+        has_files=lambda cell: cell.model in models and cell.constitution in constitutions,
         history=history,
         compare_input=compare,
         retry_before=retry_before,

@@ -31,6 +31,7 @@ class Checkpoint:
 
 def mark_complete(folder: Path, seconds: float) -> None:
     """Say that every file of a checkpoint is written."""
+    atomic.flush_folder(folder)
     atomic.write_text(folder / MARKER, json.dumps({"seconds": seconds}))
 
 

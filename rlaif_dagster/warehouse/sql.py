@@ -54,15 +54,17 @@ def connect(
     return connection
 
 
-def build_results(home: Home, target: Path) -> None:
-    """Write every table, with comments on tables and columns, to the DuckDB file `target`.
+def build_results(
+    home: Home, target: Path, models: Sequence[str] | None = None, constitutions: Sequence[str] | None = None
+) -> None:
+    """Write every table, with comments on tables and columns, to the DuckDB file `target`, narrowed as by `connect`.
 
     It is built under a temporary name and renamed, so a client that has the old file open keeps its old answers and one
     that opens the file finds it whole.
     """
 
     def write(path: Path) -> None:
-        with connect(home) as connection:
+        with connect(home, models, constitutions) as connection:
             connection.execute(f"ATTACH {_literal(str(path))} AS results (STORAGE_VERSION '{STORAGE_VERSION}')")
             for table in TABLES.values():
                 copy = f"TABLE results.{_quoted(table.name)} AS FROM memory.{_quoted(table.name)} ORDER BY ALL"

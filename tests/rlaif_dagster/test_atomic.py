@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,23 @@ def test_a_folder_that_is_there_wins_because_its_name_is_its_content(tmp_path: P
         (filling / "file").write_text("second")
     assert (target / "file").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_content_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut could take is flushed first: the bytes, then the rename, then the folder that holds the new name."""
+    file, folder = tmp_path / "file.txt", tmp_path / "key"
+    flushed: list[tuple[str, bool, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        flushed.append(
+            (path.name.split(".")[1] if path.name.startswith(".") else path.name, file.exists(), folder.exists())
+        )
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    atomic.write_text(file, "all of it")
+    assert flushed == [("file", False, False), (tmp_path.name, True, False)]
+    flushed.clear()
+    with atomic.new_folder(folder) as filling:
+        (filling / "weights").write_text("whole")
+    assert flushed == [("weights", True, False), ("key", True, False), (tmp_path.name, True, True)]

@@ -14,6 +14,7 @@ from rlaif_dagster.history import keep, records_at, snapshot
 from rlaif_dagster.home import Home
 from rlaif_dagster.locks import making
 from rlaif_dagster.records import Record, Version, append_record, partition_key, read_history
+from rlaif_dagster.removed import Removed, removed_cells
 from rlaif_dagster.resolver import Node
 from rlaif_dagster.warehouse.memo import Memo
 from rlaif_dagster.warehouse.store import Cell, Warehouse
@@ -105,6 +106,30 @@ def test_what_a_kept_version_was_made_from_is_kept(made: Home) -> None:
     make(made, "adherence", "adherence", "all", adherence(False), "a-four", 9, read)
     kept = {(r.asset, r.data_version) for r in kept_records(read_history(Warehouse(made.warehouse)), keep=1)}
     assert kept == {("dpo_model", "m-three"), ("adherence", "a-four"), ("dpo_model", "m-one")}
+
+
+def test_a_removed_cell_goes_with_its_files_once_nothing_kept_read_it(made: Home) -> None:
+    history = read_history(Warehouse(made.warehouse))
+    assert removed_cells(made, history, NODES, ["tiny"], ["brief"]) == Removed()
+    gone = removed_cells(made, history, NODES, ["tiny"], ["other"])
+    assert gone.partitions == {("dpo_model", "brief|tiny"), ("adherence", "brief|tiny")}
+    assert garbage(made, keep=9) == []
+    remove(garbage(made, keep=9, removed=gone))
+    assert list(made.models.iterdir()) == []
+    assert [path for path in made.warehouse.rglob("*.parquet") if path.parent.name != "lineage"] == []
+    assert read_history(Warehouse(made.warehouse)) == history  # what was made from what is still known
+
+
+def test_what_a_kept_version_read_of_a_removed_cell_stays(made: Home) -> None:
+    read = Version("dpo_model", partition_key(CELL), "m-two")
+    append_record(
+        Warehouse(made.warehouse),
+        Record("results", None, "all", "1", (read,), "run", START + timedelta(days=1), 1.0, 0.0),
+    )
+    gone = removed_cells(made, read_history(Warehouse(made.warehouse)), NODES, [], [])
+    names = {item.path.relative_to(made.root).as_posix() for item in garbage(made, keep=1, removed=gone)}
+    assert {"models/one", "models/three"} <= names
+    assert not names & {"models/two", "history/dpo_model/brief@tiny/m-two"}
 
 
 def test_a_removed_version_is_told_and_its_time_cannot_be_shown(made: Home, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rlaif_dagster.causes import Change, changed
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import CHECKOUT
-from rlaif_dagster.prompts import read_prompts, sources_version
+from rlaif_dagster.prompts import read_prompts, sources_version, spelled_out
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.spec.prompts import PromptSources
 
@@ -142,6 +143,27 @@ def test_version_is_of_the_meaning(tmp_path: Path) -> None:
     assert sources_version(described, tmp_path) == version
     write_jsonl(tmp_path / "p.jsonl", [ROWS[0] | {"reference": ["8"]}, *ROWS[1:]])
     assert sources_version(spec, tmp_path) != version
+
+
+def test_an_edited_prompt_is_named_by_its_text(tmp_path: Path) -> None:
+    spec = sources({"file": "p.jsonl"})
+    write_jsonl(tmp_path / "p.jsonl", ROWS)
+    before = spelled_out(spec, tmp_path)
+    edited = ROWS[1] | {"text": "Teach me to open a lock."}
+    write_jsonl(tmp_path / "p.jsonl", [ROWS[0] | {"reference": ["8"]}, edited, ROWS[2]])
+    assert changed(before, spelled_out(spec, tmp_path)) == [
+        Change("prompts.0.reference", "eight", None),
+        Change(
+            "prompts.1",
+            None,
+            {"id": edited["text"], "split": "eval", "category": "adversarial", "reference": ["refuse"]},
+        ),
+        Change(
+            "prompts",
+            {"id": ROWS[1]["text"], "split": "eval", "category": "adversarial", "reference": ["refuse"]},
+            None,
+        ),
+    ]
 
 
 def test_a_hub_dataset_counts_by_its_revision_without_a_network(tmp_path: Path) -> None:

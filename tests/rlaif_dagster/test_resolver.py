@@ -126,3 +126,15 @@ def test_only_limits_the_plan_to_the_selection():
     assert stale == []
     stale = resolve(with_input(fresh(), "file", M, "f2"), ["m"], ["x"], {"a"})
     assert [item.asset for item in stale] == ["a"]
+
+
+def test_what_gathered_a_cell_that_was_removed_is_made_without_it():
+    state = replace(fresh(("x", "y")), has_files=lambda cell: cell.constitution != "y")
+    [stale] = resolve(state, ["m"], ["x"])
+    assert (stale.asset, stale.certain, stale.ready) == ("all", True, True)
+    assert [reason.text for reason in stale.reasons] == ["y|m was removed"]
+    assert resolve(with_record(state, record("all", Cell(), "z", [("c", Cell("m", "x"), "c1")])), ["m"], ["x"]) == []
+
+
+def test_a_cell_that_is_only_not_chosen_is_not_removed():
+    assert resolve(fresh(("x", "y")), ["m"], ["x"]) == []

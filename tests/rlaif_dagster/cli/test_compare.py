@@ -93,10 +93,12 @@ def test_cells_are_compared_arm_by_arm(rlaif: Command, home: Home) -> None:
     other = warehouse.read("adherence", CELL).drop(columns=["model", "constitution"])
     warehouse.write("adherence", other[other["arm"] == "dpo"].assign(adherent=False), Cell("tiny", "harmless"))
     text = rlaif("compare", "tiny/structured", "tiny/harmless").stdout
-    assert text.count("measure") == 2  # dpo by adherence; base by its benchmarks, which both cells share
+    assert text.count("95% interval") == 2  # dpo by adherence; base by its benchmarks, which both cells share
     found = lines(text)
     assert found["greedy adherence"][2:] == ["+100 points", "+2 to +100", "4"]
     assert "preferred" not in text
+    for arm in ("sft", "ppo"):
+        assert f"{arm} is left out: nothing was measured of tiny/harmless/{arm}." in text
 
 
 def test_names_of_sides(data: object) -> None:
@@ -147,6 +149,11 @@ def test_a_cell_before_its_last_edit_beside_itself(rlaif: Command, data: object,
     warehouse.write("responses", answers.assign(text=["old 0", "new 1", "new 2", "old 3"]), CELL, "dpo")
     warehouse.write("adherence", before.assign(adherent=True), CELL)
     stood(1, "d0e02")
+
+    # another cell, whose version of that time is gone: it is no part of this comparison
+    for version, hours_ago in (("b0", 5), ("b1", 0)):
+        at = now - timedelta(hours=hours_ago)
+        append_record(warehouse, Record("adherence", "brief|tiny", version, "1", (), "run", at, 1.0, 0.0))
 
     for then in ("previous", "2 hours ago", "1d0e01"):  # the last is the version of DPO's answers
         text = rlaif("compare", f"dpo@{then}", "dpo", "--examples", "1").stdout
