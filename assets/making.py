@@ -11,7 +11,7 @@ import dagster as dg
 from assets.partitions import cell_of
 from resources.project import ProjectResource
 from resources.warehouse import WarehouseResource
-from rlaif_dagster.lineage.runs import IF_STALE_TAG
+from rlaif_dagster.lineage.runs import IF_STALE_TAG, say_where
 from rlaif_dagster.locks import making
 from rlaif_dagster.records import partition_key
 from rlaif_dagster.resolver import resolve
@@ -28,6 +28,7 @@ def guarded(asset: str, function: Asset, checks: Sequence[str], warnings: Sequen
     def make(
         context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource, **resources: Any
     ) -> dg.MaterializeResult:
+        say_where(context)
         cell, log = cell_of(context), context.log
         run = f"run {context.run_id[:8]} of Dagster"
 

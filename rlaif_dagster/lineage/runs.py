@@ -13,6 +13,7 @@ import psutil
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import RunFailureReason
 from dagster._core.launcher import DefaultRunLauncher
+from dagster._core.storage.runs.sqlite import SqliteRunStorage
 from filelock import FileLock
 
 from rlaif_dagster.automation import Key, Try
@@ -23,6 +24,7 @@ from rlaif_dagster.instance_config import prepare_dagster_home
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.records import partition_key
 from rlaif_dagster.resolver import Node, Stale, State
+from rlaif_dagster.shards import STEPS
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Cell
 
@@ -30,6 +32,7 @@ DATA_VERSION_TAG = "dagster/data_version"
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG, RETRIED_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
 PROCESS_TAG = "rlaif/process"  # the command line that carries the run
+HOST_TAG = "rlaif/host"  # the machine of a run that Dagster started itself
 INPUTS_TAG = "rlaif/inputs"  # which asset's partition the run is to make, from which inputs
 INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
 IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes
@@ -49,8 +52,8 @@ def open_instance(home: Home) -> dg.DagsterInstance:
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Close the runs whose process was killed: they would look as if they went on, and keep their pool's slot. Dagster's
-    daemon does so for its own, but may have been killed as well."""
+    """Close the runs of this machine whose process was killed: they would look as if they went on, and keep their pool's
+    slot. Dagster's daemon does so for its own, but may have been killed as well."""
     for run in instance.get_runs(dg.RunsFilter(statuses=[Status.STARTED, Status.STARTING])):
         if _has_lost_its_process(instance, run):
             instance.report_run_failed(run, "The process of this run has ended.")
@@ -61,13 +64,29 @@ def _has_lost_its_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> b
     process = run.tags.get(PROCESS_TAG)
     if process:
         return process.startswith(f"{socket.gethostname()}:") and not _is_alive(process)
-    if not isinstance(instance.run_launcher, DefaultRunLauncher):
-        return False  # its process is on another machine
+    if run.tags.get(HOST_TAG, socket.gethostname()) != socket.gethostname():
+        return False
+    if HOST_TAG not in run.tags and not _is_of_one_machine(instance):
+        return False
     for event in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         if event.message.startswith("Started process for run"):
             assert event.dagster_event
             return not _ran_at(int(str(event.dagster_event.engine_event_data.metadata["pid"].value)), event.timestamp)
     return False
+
+
+def _is_of_one_machine(instance: dg.DagsterInstance) -> bool:
+    """Can a run that does not say where it goes on be on this machine only? Not where its process is started elsewhere, its
+    steps are sent elsewhere, or several machines keep their runs in one database."""
+    at_home = isinstance(instance.run_launcher, DefaultRunLauncher) and not os.environ.get(STEPS)
+    return at_home and isinstance(instance.run_storage, SqliteRunStorage)
+
+
+def say_where(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
+    """Note at a run that Dagster started which machine it is on, where its steps are on the same."""
+    if os.environ.get(STEPS) or not {PROCESS_TAG, HOST_TAG}.isdisjoint(context.run.tags):
+        return
+    context.instance.add_run_tags(context.run_id, {HOST_TAG: socket.gethostname()})
 
 
 def _ran_at(pid: int, moment: float) -> bool:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
+import importlib.util
 from pathlib import Path
 
 import dagster as dg
@@ -16,46 +11,8 @@ import pytest
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.instance_config import prepare_dagster_home
-
-
-def binaries() -> Path | None:
-    """The folder of `initdb` and `postgres`."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a database on a server of its own. Root may not run one: then the package's user does."""
-    pytest.importorskip("dagster_postgres")
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
-    data = tmp_path_factory.mktemp("postgres") / "data"
-    user, prefix = pwd.getpwuid(os.getuid()).pw_name, []
-    if os.getuid() == 0:
-        user, prefix = "postgres", ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        data = Path(f"/tmp/rlaif-postgres-{os.getpid()}")
-        data.mkdir(mode=0o700)
-        shutil.chown(data, "postgres", "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    subprocess.run(
-        [*prefix, str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", user],
-        check=True,
-        capture_output=True,
-        cwd="/",
-    )
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    control = [*prefix, str(folder / "pg_ctl"), "-D", str(data), "-w", "-o", options]
-    subprocess.run([*control, "-l", str(data / "log"), "start"], check=True, capture_output=True, cwd="/")
-    try:
-        yield f"postgresql://{user}@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
-        shutil.rmtree(data, ignore_errors=True)
+from rlaif_dagster.lineage.runs import open_instance
+from tests.study.conftest import make_study
 
 
 @dg.op(pool="accelerator")
@@ -68,8 +25,8 @@ def counting() -> None:
     one()
 
 
-def test_runs_events_and_pools_live_in_the_database(server: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RLAIF_POSTGRES", server)
+def test_runs_events_and_pools_live_in_the_database(postgres: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLAIF_POSTGRES", postgres)
     monkeypatch.setenv("DAGSTER_HOME", str(prepare_dagster_home(home)))
     with dg.DagsterInstance.get() as instance:
         assert type(instance.run_storage).__name__ == "PostgresRunStorage"
@@ -81,7 +38,22 @@ def test_runs_events_and_pools_live_in_the_database(server: str, home: Home, mon
         assert [run.job_name for run in instance.get_runs()] == ["counting"]
         assert instance.event_log_storage.get_pool_limits()[0].name == "accelerator"
     assert [*home.root.rglob("*.db")] == []
-    assert server not in (home.dagster / "dagster.yaml").read_text()  # the address, with its password, stays outside
+    assert postgres not in (home.dagster / "dagster.yaml").read_text()  # the address, with its password, stays outside
+
+
+def test_a_study_runs_on_the_database(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two homes with one database: steps that want a pool's slot run, and are both machines' to see."""
+    monkeypatch.setenv("RLAIF_POSTGRES", postgres)
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    study = make_study(tmp_path)
+    study.up("--select", "+completions")
+    assert study.planned("--select", "+completions") == []
+    assert [*study.home.rglob("*.db")] == []
+    with open_instance(Home(tmp_path / "another")) as instance:
+        made = {key.to_user_string() for run in instance.get_runs() for key in run.asset_selection or ()}
+        assert {"prompts", "completions"} <= made
+        [pool] = [pool for pool in instance.event_log_storage.get_concurrency_keys() if pool == "accelerator"]
+        assert instance.event_log_storage.get_concurrency_info(pool).active_slot_count == 0
 
 
 def test_a_database_that_the_configuration_does_not_name_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +61,14 @@ def test_a_database_that_the_configuration_does_not_name_is_told(home: Home, mon
     monkeypatch.setenv("RLAIF_POSTGRES", "postgresql://nowhere/x")
     with pytest.raises(UserError, match=r"dagster\.yaml: field 'storage' is not the database of RLAIF_POSTGRES"):
         prepare_dagster_home(home)
+
+
+def test_without_the_driver_one_line_says_what_to_install(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLAIF_POSTGRES", "postgresql://nowhere/x")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError) as told:
+        prepare_dagster_home(home)
+    assert str(told.value) == "RLAIF_POSTGRES needs dagster-postgres: pip install -c requirements.lock -e '.[postgres]'"
 
 
 def test_a_configuration_whose_database_is_not_named_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

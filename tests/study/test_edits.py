@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+from itertools import takewhile
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
 
 pytestmark = pytest.mark.timeout(600)
@@ -142,6 +147,34 @@ def test_a_new_constitution_is_another_cell_and_a_removed_one_leaves_the_rest_al
         other.write_bytes(content)
 
 
+def test_a_removed_constitution_that_was_made_leaves_the_results_and_then_the_disk(made: Checkout) -> None:
+    other = made.data / "constitutions" / "other.yaml"
+    made.up("--constitution", "other", "--select", "judge_agreement")
+    made.up("--constitution", "all", "--select", "results")
+    content, of_other = other.read_bytes(), "select count(*) as n from judge_agreement where constitution = 'other'"
+    results = str(made.home / "warehouse" / "results.duckdb")
+
+    def published() -> int:
+        with duckdb.connect(results, read_only=True) as connection:
+            return int(connection.sql(of_other).fetchall()[0][0])
+
+    assert published() > 0
+    other.unlink()
+    try:
+        [step] = made.planned()
+        assert (step["asset"], step["reasons"]) == ("results", ["other was removed"])
+        made.up()
+        assert made.planned() == []
+        assert published() == 0
+        assert made.rows(of_other) != [{"n": 0}]  # the tables themselves keep what was made, until it is to go
+        made.rlaif("gc", "--keep", "1", "--removed", "--yes")
+        assert made.rows(of_other) == [{"n": 0}]
+        assert made.planned() == []
+    finally:
+        other.write_bytes(content)
+    assert made.planned() == []  # it is not one of study.yaml's
+
+
 def test_an_edit_that_comes_out_the_same_stops_where_it_does(made: Checkout) -> None:
     """The first principle's id is stored in every judgment, its weight is not: new weights change the pairs at most."""
     before = made.versions()
@@ -205,4 +238,25 @@ def test_other_weights_in_a_models_folder_are_another_model(made: Checkout) -> N
         assert {"completions", "revisions", "sft_model", "base_benchmarks", "base_responses"} <= certain
     finally:
         weights.write_bytes(content)
+    assert made.planned() == []
+
+
+def test_watching_follows_edits_until_it_is_interrupted(made: Checkout) -> None:
+    """In a process of its own, as at a terminal: the edit is made, and Ctrl-C ends it with the status of an interruption."""
+    command = made.command("up", "--watch", "--select", "prompts")
+    with subprocess.Popen(command, cwd=CHECKOUT, env=made.environment, stderr=subprocess.PIPE, text=True) as watching:
+        try:
+            assert watching.stderr
+            told = iter(watching.stderr.readline, "")
+            assert any("Watching" in line for line in told)
+            made.edit("prompts/study.jsonl", "Tell me of rain.", "Tell me all about rain.")
+            until = list(takewhile(lambda line: "Watching" not in line, told))
+            assert any("prompts" in line for line in until), until
+            assert made.planned("--select", "prompts") == []
+            made.edit("prompts/study.jsonl", "Tell me all about rain.", "Tell me of rain.")
+            assert any("Watching" in line for line in told)
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == 130
+        finally:
+            watching.kill()
     assert made.planned() == []
