@@ -1,21 +1,20 @@
 """Where steps run when not in the run's own process: `RLAIF_STEPS=kubernetes` in the environment of the code location gives
-every step a pod of its own (dagster-k8s). What a step of the pool `accelerator` asks for comes from RLAIF_ACCELERATOR_RESOURCES, a
-JSON object of a container's limits and requests. Without these variables nothing changes, and dagster-k8s is not needed.
+every step a pod of its own (dagster-k8s). What a step of the pool `accelerator` asks for comes from RLAIF_ACCELERATOR_RESOURCES
+(`rlaif_dagster.pods`). Without these variables nothing changes, and dagster-k8s is not needed.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from typing import Any
 
 import dagster as dg
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.pods import RESOURCES, resources
 from rlaif_dagster.shards import STEPS
 
-RESOURCES = "RLAIF_ACCELERATOR_RESOURCES"
 KUBERNETES = "kubernetes"
 
 
@@ -36,16 +35,6 @@ def executor() -> dg.ExecutorDefinition | None:
 def tags_of(pool: str | None) -> dict[str, Any]:
     """The tags of a step's pod: resources for the pool `accelerator`, where steps have pods. Raises UserError on resources that
     are no JSON object of limits and requests."""
-    text = os.environ.get(RESOURCES)
-    if pool != "accelerator" or os.environ.get(STEPS) != KUBERNETES or not text:
+    if pool != "accelerator" or os.environ.get(STEPS) != KUBERNETES or not os.environ.get(RESOURCES):
         return {}
-    try:
-        resources = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{RESOURCES}: not JSON ({error}): give an object such as {EXAMPLE}") from None
-    if not isinstance(resources, dict) or not resources.keys() <= {"limits", "requests"}:
-        raise UserError(f"{RESOURCES}: found {text}; give an object such as {EXAMPLE}")
-    return {"dagster-k8s/config": {"container_config": {"resources": resources}}}
-
-
-EXAMPLE = '{"limits": {"nvidia.com/gpu": "1"}}'
+    return {"dagster-k8s/config": {"container_config": {"resources": resources()}}}

@@ -6,6 +6,7 @@ import time
 
 import dagster as dg
 
+from assets.executors import without_another_process
 from assets.graph import graph_nodes
 from assets.jobs import JOBS
 from assets.kept import look
@@ -54,14 +55,14 @@ def follow_edits(
 
 
 def run_request(request: Request) -> dg.RunRequest:
-    """One step in a process of its own, without another process inside it. Dagster starts it again when it is killed: what
-    it had finished by then, or another has made meanwhile, is left as it is."""
+    """One step in a run of its own, without another process inside it unless steps have machines of their own. Dagster starts
+    it again when it is killed: what it had finished by then, or another has made meanwhile, is left as it is."""
     dims = graph_nodes()[request.asset].dims
     return dg.RunRequest(
         run_key=request.run_key,
         job_name=job_name(dims),
         partition_key=partition_key(request.cell),
         asset_selection=[dg.AssetKey(request.asset)],
-        run_config={"execution": {"config": {"in_process": {}}}},
+        run_config=without_another_process(),
         tags={INPUTS_TAG: request.run_key.rpartition(":")[0], IF_STALE_TAG: "yes"},
     )

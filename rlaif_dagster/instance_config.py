@@ -92,4 +92,4 @@ def _check_driver() -> None:
     import importlib.util
 
     if importlib.util.find_spec("dagster_postgres") is None:
-        raise UserError(f"{POSTGRES}: the package dagster-postgres is missing; `pip install 'rlaif-dagster[postgres]'`")
+        raise UserError(f"{POSTGRES} needs dagster-postgres: pip install -c requirements.lock -e '.[postgres]'")

@@ -51,7 +51,8 @@ GITIGNORE = """\
 README = """\
 # {name}
 
-A study with [rlaif-dagster](https://pypi.org/project/rlaif-dagster/). Edit what is in `data/`; in this folder:
+A study with the Python package rlaif-dagster: an AI judge's preferences train small models, and only what an edit in `data/`
+changes is computed again. In this folder:
 
     rlaif plan      # what an edit makes stale, why, and what it would cost
     rlaif up        # make it

@@ -26,7 +26,7 @@ def status(
     constitution: ConstitutionsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """What exists in the chosen cells: fresh, stale, missing or failed, how old, in which version. Writes nothing."""
+    """What exists in the chosen cells: fresh, stale, missing or failed, how old, in which version, and why. Writes nothing."""
     chosen = select(model, constitution)
     rows = open_study(chosen).status(chosen.models, chosen.constitutions)
     if json:

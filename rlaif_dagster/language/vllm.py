@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.handed_on import PROGRAM
 from rlaif_dagster.home import Home
 from rlaif_dagster.language.backbone import release
 from rlaif_dagster.language.base_model import Answerer, Message, weights_location
@@ -34,7 +35,6 @@ from rlaif_dagster.work import Chunks
 
 log = logging.getLogger(__name__)
 
-PROGRAM = "RLAIF_VLLM"
 LOOPBACK = "127.0.0.1"
 LOOK_SECONDS = 0.2  # between two looks at a server that starts
 SECONDS_TO_END = 3.0  # between the last answer of a server that dies and its end

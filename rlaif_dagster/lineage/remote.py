@@ -17,18 +17,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from rlaif_dagster.bucket.address import STORED_AT
+from rlaif_dagster.handed_on import to_a_step
 from rlaif_dagster.home import current_home, data_folder
 from rlaif_dagster.judging.ledger import act_for, payer
-from rlaif_dagster.lineage.runs import (
-    INTERRUPTED_TAG,
-    UNFINISHED,
-    Failure,
-    failure_of,
-    open_instance,
-    was_interrupted,
-)
-from rlaif_dagster.shards import AS_HERE, GPUS, RAY, RAY_CONFIG, RESTARTS, SHARDS, STEPS, connect, result_of
+from rlaif_dagster.lineage.failures import failure_in
+from rlaif_dagster.lineage.runs import INTERRUPTED_TAG, UNFINISHED, Failure, open_instance, was_interrupted
+from rlaif_dagster.shards import RAY, RAY_CONFIG, RESTARTS, STEPS, connect, result_of
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 SECONDS_TO_STOP = 30.0  # of a step that was interrupted
@@ -72,7 +66,7 @@ def execute(order: Order, defs: dg.Definitions, instance: dg.DagsterInstance) ->
     if was_interrupted(result):
         instance.add_run_tags(result.run_id, {INTERRUPTED_TAG: "yes"})
         return Ended(interrupted=True)
-    return Ended(None if result.success else failure_of(result))
+    return Ended(None if result.success else failure_in(result.all_events))
 
 
 def execute_on_ray(order: Order, tags: Mapping[str, str], load: Callable[[], dg.Definitions]) -> Ended:
@@ -80,9 +74,7 @@ def execute_on_ray(order: Order, tags: Mapping[str, str], load: Callable[[], dg.
     connect()
     import ray
 
-    names = [*AS_HERE, STEPS, SHARDS, GPUS, *STORED_AT]
-    environment = {name: os.environ.get(name) for name in names}
-    environment |= {"RLAIF_HOME": str(current_home().root), "RLAIF_DATA": str(data_folder())}
+    environment = to_a_step() | {"RLAIF_HOME": str(current_home().root), "RLAIF_DATA": str(data_folder())}
     asked = json.loads(tags.get(RAY_CONFIG, "{}")).get("num_gpus", 0.0)
     # a process a step: what a step had loaded is gone with it
     task: Any = ray.remote(num_cpus=1, num_gpus=asked, max_retries=RESTARTS, max_calls=1)(_on_the_cluster)

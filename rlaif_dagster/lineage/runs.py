@@ -13,11 +13,9 @@ import psutil
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import RunFailureReason
 from dagster._core.launcher import DefaultRunLauncher
-from dagster._core.storage.runs.sqlite import SqliteRunStorage
 from filelock import FileLock
 
 from rlaif_dagster.automation import Key, Try
-from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.inputs import INPUTS
 from rlaif_dagster.instance_config import prepare_dagster_home
@@ -78,6 +76,8 @@ def _has_lost_its_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> b
 def _is_of_one_machine(instance: dg.DagsterInstance) -> bool:
     """Can a run that does not say where it goes on be on this machine only? Not where its process is started elsewhere, its
     steps are sent elsewhere, or several machines keep their runs in one database."""
+    from dagster._core.storage.runs.sqlite import SqliteRunStorage  # a quarter of a second, for a plan that needs none
+
     at_home = isinstance(instance.run_launcher, DefaultRunLauncher) and not os.environ.get(STEPS)
     return at_home and isinstance(instance.run_storage, SqliteRunStorage)
 
@@ -165,14 +165,13 @@ def tries_of(instance: dg.DagsterInstance) -> Callable[[Stale], Sequence[Try]]:
     return tries
 
 
-def last_failures(instance: dg.DagsterInstance) -> dict[Key, tuple[float, str]]:
+def last_failures(instance: dg.DagsterInstance, nodes: Mapping[str, Node]) -> dict[Key, tuple[float, str]]:
     """Latest failed run of each asset and partition: when it ended, and its id."""
     failures: dict[Key, tuple[float, str]] = {}
     for record in reversed(instance.get_run_records(dg.RunsFilter(statuses=[Status.FAILURE]), limit=200)):
         run = record.dagster_run
-        for key in () if INTERRUPTED_TAG in run.tags else run.asset_selection or ():
-            partition = run.tags.get(PARTITION_TAG)
-            failures[key.to_user_string(), partition] = (record.end_time or 0.0, run.run_id)
+        for key in () if INTERRUPTED_TAG in run.tags else _made_by(run, nodes):
+            failures[key] = (record.end_time or 0.0, run.run_id)
     return failures
 
 
@@ -231,22 +230,3 @@ def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     """Did a person end the run? Dagster closes it as failed, and says why."""
     ends = [event.event_specific_data for event in result.all_events if event.is_job_failure]
     return any(getattr(end, "failure_reason", None) == RunFailureReason.UNEXPECTED_TERMINATION for end in ends)
-
-
-def failure_of(result: dg.ExecuteInProcessResult) -> Failure:
-    """The first error of a run: a failed check's numbers, or the innermost exception."""
-    for event in result.all_events:
-        if event.event_type_value == "ASSET_CHECK_EVALUATION":
-            evaluation = event.asset_check_evaluation_data
-            if not evaluation.passed:
-                numbers = evaluation.metadata.get("numbers")
-                return Failure(f"check {evaluation.check_name} failed: {numbers.value if numbers else ''}")
-    for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                line, fixable = " ".join(error.message.split()), error.cls_name == UserError.__name__
-                return Failure(line.partition(": ")[2] if fixable else line, fixable)
-    return Failure("the run failed; see its log in the UI")

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache, partial
 
 import dagster as dg
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
+from rlaif_dagster.lineage.failures import failed_in, kept_events
 from rlaif_dagster.lineage.graph import state_of
 from rlaif_dagster.lineage.runs import last_failures, open_instance
 from rlaif_dagster.lineage.tree import tree
@@ -84,12 +86,12 @@ class Study:
         models, constitutions = list(models), list(constitutions)
         state = self.state()
         stale = {(item.asset, item.cell): item for item in resolve(state, models, constitutions)}
-        failures: Mapping[tuple[str, str | None], tuple[float, str]] = {}
+        failed: Mapping[tuple[str, Cell], str] = {}
         if self.home.dagster.exists():
             with self.instance() as instance:
-                failures = last_failures(instance)
+                failed = failures(instance, state, stale)
         return [
-            _status(node.asset, cell, state, stale.get((node.asset, cell)), failures)
+            _status(node.asset, cell, state, stale.get((node.asset, cell)), failed.get((node.asset, cell)))
             for node in self.nodes.values() if node.code_version is not None
             for cell in node.cells(models, constitutions)
         ]  # fmt: skip
@@ -109,19 +111,25 @@ def planned(item: Stale) -> Step:
     return Step(item.asset, item.cell, item.level, item.certain, texts, causes=item.reasons)
 
 
-def _status(
-    asset: str,
-    cell: Cell,
-    state: State,
-    stale: Stale | None,
-    failures: Mapping[tuple[str, str | None], tuple[float, str]],
-) -> CellStatus:
+def failures(
+    instance: dg.DagsterInstance, state: State, stale: Iterable[tuple[str, Cell]]
+) -> dict[tuple[str, Cell], str]:
+    """Of what is stale, what a run failed to make since it was made last, and why. Only the events of those runs are read."""
+    ended, events_of, failed = last_failures(instance, state.nodes), cache(partial(kept_events, instance)), {}
+    for asset, cell in stale:
+        record = state.record(asset, cell)
+        moment, run_id = ended.get((asset, partition_key(cell)), (0.0, ""))
+        if moment > (record.started_at.timestamp() if record else 0.0):
+            failed[asset, cell] = failed_in(run_id, asset, events_of)
+    return {key: why for key, why in failed.items() if why is not None}
+
+
+def _status(asset: str, cell: Cell, state: State, stale: Stale | None, failed: str | None) -> CellStatus:
     record = state.record(asset, cell)
     version, made_at = (record.data_version, record.started_at) if record else (None, None)
     reason = "; ".join(dict.fromkeys(r.text for r in stale.reasons)) if stale else None
-    ended, run_id = failures.get((asset, partition_key(cell)), (0.0, ""))
-    if stale and ended > (made_at.timestamp() if made_at else 0.0):
-        return CellStatus(asset, cell, "failed", version, made_at, f"run {run_id[:8]} failed")
+    if failed is not None:
+        return CellStatus(asset, cell, "failed", version, made_at, failed)
     if record is None:
         return CellStatus(asset, cell, "missing", None, None, reason)
     return CellStatus(asset, cell, "stale" if stale else "fresh", version, made_at, reason)

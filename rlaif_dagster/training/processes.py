@@ -29,9 +29,9 @@ from rlaif_dagster.language.backbone import release
 from rlaif_dagster.language.base_model import load
 from rlaif_dagster.lifeline import lifeline
 from rlaif_dagster.spec.model import ModelSpec
+from rlaif_dagster.training.process_count import PROCESSES, processes
 from rlaif_dagster.training.trained import Trained
 
-PROCESSES = "RLAIF_PROCESSES"
 CALL, OUTCOME = "call.pickle", "outcome.pickle"  # in a folder of this user's own, for the length of one training
 
 
@@ -52,14 +52,6 @@ class Call:
 
     def __call__(self) -> Trained:
         return self.function(load(self.name, self.spec, self.home), *self.arguments, **self.keywords)
-
-
-def processes() -> int:
-    """How many processes a training takes. Raises UserError."""
-    text = os.environ.get(PROCESSES) or "1"
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"{PROCESSES}: found {text!r}, allowed: a whole number, at least 1")
-    return int(text)
 
 
 def train(call: Call) -> Trained:

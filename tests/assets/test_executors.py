@@ -19,12 +19,15 @@ from rlaif_dagster.home import CHECKOUT
 
 LOADED = """
 import json, sys
+import dagster as dg
 from rlaif_dagster.definitions import defs
 repository = defs.get_repository_def()
 job = next(job for job in repository.get_all_jobs() if "ppo_model" in {node.name for node in job.nodes})
 own = {node.name: node.definition.tags for node in job.nodes}
 tags = {name: json.loads(own[name]["dagster-ray/config"])["num_gpus"] for name in own if "dagster-ray/config" in own[name]}
-print(json.dumps({"executor": job.executor_def.name, "gpus": tags, "ray": "ray" in sys.modules}))
+ray = "ray" in sys.modules
+sent = dg.validate_run_config(job)["execution"]["ray"]["ray"]["env_vars"]
+print(json.dumps({"executor": job.executor_def.name, "gpus": tags, "ray": ray, "sent": sent}))
 """
 
 
@@ -53,6 +56,29 @@ def test_with_shards_the_step_leaves_the_gpus_to_them() -> None:
     found = loaded(RLAIF_NUM_GPUS="0.5", RLAIF_SHARDS="2")
     assert found["gpus"]["ppo_model"] == 0.5
     assert found["gpus"]["revisions"] == found["gpus"]["sft_benchmarks"] == 0
+
+
+def test_a_training_in_several_processes_asks_for_a_gpu_each() -> None:
+    found = loaded(RLAIF_NUM_GPUS="1", RLAIF_PROCESSES="4", RLAIF_SHARDS="2")
+    assert (found["gpus"]["ppo_model"], found["gpus"]["sft_benchmarks"]) == (4, 0)
+    found = loaded(RLAIF_NUM_GPUS="0.5", RLAIF_PROCESSES="2")
+    assert (found["gpus"]["dpo_model"], found["gpus"]["revisions"]) == (2, 0.5)
+    assert loaded(RLAIF_PROCESSES="2")["gpus"]["ppo_model"] == 0  # on CPUs
+
+
+def test_a_step_is_sent_what_is_set_here_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster_ray.utils import resolve_env_vars_list
+
+    names = loaded()["sent"]
+    assert {"RLAIF_HOME", "RLAIF_DATA", "RLAIF_STEPS", "RLAIF_SHARDS", "RLAIF_NUM_GPUS", "RLAIF_STORE"} <= set(names)
+    assert not [name for name in names if "KEY" in name or "TOKEN" in name or "POSTGRES" in name]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    assert resolve_env_vars_list(names) == {}  # what is not set here stays as the node has it
+    given = {"RLAIF_PROCESSES": "2", "RLAIF_VLLM": "/opt/vllm/bin/vllm"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert resolve_env_vars_list(names) == given
 
 
 def test_without_dagster_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,4 +111,4 @@ def test_the_run_launcher_of_the_documentation_is_what_dagster_ray_accepts() -> 
     assert outcome.success, outcome.errors
     made = RayRunLauncher.from_config_value(None, outcome.value)
     assert made.address == "http://head:8265"
-    assert not [name for name in made.env_vars or [] if "KEY" in name or "TOKEN" in name or "POSTGRES" in name]
+    assert made.env_vars == executors.HANDED_ON  # a run on the cluster hands the same on to its steps

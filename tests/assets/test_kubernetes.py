@@ -8,7 +8,8 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+import tomllib
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def test_a_training_step_gets_a_pod_with_its_gpu_the_volume_and_the_keys() -> No
     asked = train["dagster-k8s/config"]
     assert not any(key.startswith("dagster-k8s") for key in report)
     # as the chart hands the deployment's config to the code server, and it to runs and steps (container_context)
-    place = {"env": CODE["env"], "env_secrets": [secret["name"] for secret in CODE["envSecrets"]]} | {
+    assert CODE["includeConfigInLaunchedRuns"]["enabled"]
+    of_the_users = {"name": "RLAIF_PROCESSES", "value": "2"}  # handed on with the rest, not one by one as on Ray
+    place = {"env": [*CODE["env"], of_the_users], "env_secrets": [secret["name"] for secret in CODE["envSecrets"]]} | {
         "volumes": CODE["volumes"], "volume_mounts": CODE["volumeMounts"], "resources": CODE["resources"],
         "run_k8s_config": snake(LAUNCHER["runK8sConfig"]),
     }  # fmt: skip
@@ -123,6 +126,7 @@ def test_a_training_step_gets_a_pod_with_its_gpu_the_volume_and_the_keys() -> No
     assert {"name": "rlaif-home", "mountPath": "/rlaif"} in container["volumeMounts"]
     assert {"secretRef": {"name": "rlaif-keys"}} in container["envFrom"]
     assert {"name": "RLAIF_STEPS", "value": "kubernetes"} in container["env"]
+    assert of_the_users in container["env"]
     assert pod["securityContext"] == {"runAsUser": 1000, "fsGroup": 1000}
 
 
@@ -140,6 +144,20 @@ def test_the_image_is_the_locked_environment_and_holds_no_results() -> None:
             assert all((CHECKOUT / source).exists() for source in line.split()[1:-1])
     ignored = (CHECKOUT / ".dockerignore").read_text(encoding="utf-8").split()
     assert {".git", ".rlaif", "**/.env"} <= set(ignored)
+
+
+def test_webserver_daemon_and_code_location_run_one_image_which_has_what_the_chart_starts() -> None:
+    webserver, daemon = VALUES["dagsterWebserver"], VALUES["dagsterDaemon"]
+    assert webserver["image"] == daemon["image"] == CODE["image"]
+    # the image's user is not root: a port below 1024 may be refused, and the probe looks where the chart's default was
+    assert webserver["service"]["port"] == webserver["readinessProbe"]["httpGet"]["port"] > 1024
+    extras = re.search(r"'\.\[(\S+)\]'", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"))[1].split(",")  # type: ignore[index]
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])]
+    installed = {name.partition("==")[0].partition("[")[0] for name in wanted}
+    assert {"dagster", "dagster-webserver", "dagster-k8s", "dagster-postgres", "psycopg2-binary"} <= installed
+    programs = {program.name for program in entry_points(group="console_scripts") if program.dist.name in installed}
+    assert {"dagster", "dagster-webserver", "dagster-daemon"} <= programs
 
 
 def test_the_charts_version_is_that_of_the_packages() -> None:

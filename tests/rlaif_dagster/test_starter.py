@@ -40,7 +40,9 @@ def test_a_new_study_reads_without_errors_and_holds_what_its_constitution_needs(
     assert project.names("labels") == ["honesty"]  # those about other constitutions would measure nothing here
     for kind in ("models", "judges", "recipes"):
         assert project.names(kind) == Project(CHECKOUT / "data").names(kind)
-    assert len((made / "README.md").read_text().splitlines()) <= 12
+    readme = (made / "README.md").read_text()
+    assert len(readme.splitlines()) <= 12
+    assert "://" not in readme  # the package is on no index that a link could lead to
     assert ".rlaif/" in (made / ".gitignore").read_text().splitlines()
 
 

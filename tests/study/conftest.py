@@ -69,13 +69,14 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return make_study(tmp_path_factory.mktemp("tiny_study"))
 
 
-def make_study(folder: Path) -> Checkout:
-    """Data for one tiny model and two constitutions, and an empty home."""
+def make_study(folder: Path, model: str | None = None) -> Checkout:
+    """Data for one model and two constitutions, and an empty home. `model` is the text of its file, by default that of a tiny
+    one with random weights; its name is tiny either way."""
     data = folder / "data"
-    model = make_tiny_model(folder / "model")
+    model = model or f"folder: {make_tiny_model(folder / 'model')}\n"
     files = {
         "study.yaml": "models: [tiny]\nconstitutions: [brief]\n",
-        "models/tiny.yaml": f"folder: {model}\n",
+        "models/tiny.yaml": model,
         "constitutions/brief.yaml": CONSTITUTION,
         "constitutions/other.yaml": CONSTITUTION,
         "judges/likelihood.yaml": "kind: likelihood\nmodel: tiny\n",

@@ -125,11 +125,39 @@ def test_runs_of_dagster_make_the_same_tables_with_a_process_or_a_job_of_ray_a_s
     """Dagster's multiprocess executor, and dagster-ray's with the work of a step spread over shards as well."""
     monkeypatch.setenv("RLAIF_STEPS", steps)
     monkeypatch.setenv("RLAIF_SHARDS", shards)
-    command = [sys.executable, "-m", "tests.study.executed"]
-    done = subprocess.run(command, cwd=CHECKOUT, env=on_ray.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    starts = [line for line in done.stderr.splitlines() if "STEP_WORKER_STARTING" in line]
+    starts = [line for line in executed(on_ray).splitlines() if "STEP_WORKER_STARTING" in line]
     assert len(starts) == 23 or not steps
     assert all(("in Ray job" in line) == bool(steps) for line in starts)
     same_tables(on_ray, undisturbed)
     same_files(on_ray, undisturbed)
+
+
+def executed(study: Checkout) -> str:
+    """What Dagster's runs of all assets of a cell told."""
+    command = [sys.executable, "-m", "tests.study.executed"]
+    done = subprocess.run(command, cwd=CHECKOUT, env=study.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
+
+
+@pytest.mark.timeout(2400)
+def test_the_embedded_model_gives_the_same_tables_in_every_setting(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default model, with few prompts and short answers: one process, a process a step, one shard, four shards."""
+    alone = make_study(
+        tmp_path, (CHECKOUT / "data" / "models" / "smollm2-135m-instruct.yaml").read_text(encoding="utf-8")
+    )
+    alone.up()
+    assert alone.rows("select count(distinct text) > 9 as many from responses") == [{"many": True}]
+    stepwise = Checkout(alone.data, tmp_path / "stepwise")
+    executed(stepwise)
+    same_tables(stepwise, alone)
+    same_files(stepwise, alone)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    for shards in ("1", "4"):
+        monkeypatch.setenv("RLAIF_SHARDS", shards)
+        on_ray = Checkout(alone.data, tmp_path / f"shards{shards}")
+        on_ray.up()
+        same_tables(on_ray, alone)
+        same_files(on_ray, alone)

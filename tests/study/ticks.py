@@ -15,11 +15,16 @@ from typing import Any
 from unittest.mock import patch
 
 import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 warnings.filterwarnings("ignore")
 from assets import schedules  # noqa: E402
 from assets.sensors import follow_edits  # noqa: E402
 from rlaif_dagster.definitions import defs  # noqa: E402
+from rlaif_dagster.home import CHECKOUT  # noqa: E402
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+CODE_LOCATION = ReconstructableRepository.for_module("rlaif_dagster.definitions", "defs", str(CHECKOUT))
 
 
 class Daemon:
@@ -53,11 +58,13 @@ class Daemon:
         }
 
     def execute(self, request: dg.RunRequest) -> bool:
-        job = defs.resolve_job_def(request.job_name)
-        done = job.execute_in_process(
-            instance=self.instance, partition_key=request.partition_key, asset_selection=request.asset_selection,
-            tags=request.tags, raise_on_error=False, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )  # fmt: skip
+        """The run as it is asked for, by the executor that its configuration chooses."""
+        job = CODE_LOCATION.get_reconstructable_job(request.job_name)
+        chosen, tags = request.asset_selection, dict(request.tags)
+        if request.partition_key:
+            tags |= job.get_definition().get_tags_for_partition_key(request.partition_key, selected_asset_keys=chosen)
+        config = QUIET | request.run_config
+        done = dg.execute_job(job, self.instance, run_config=config, tags=tags, asset_selection=chosen)
         return bool(done.success)
 
     def settle(self) -> dict[str, Any]:
@@ -103,7 +110,7 @@ class Daemon:
         job = defs.resolve_job_def("each_model_constitution" if "|" in (partition or "") else "each_model")
         done = job.execute_in_process(
             instance=self.instance, partition_key=partition, asset_selection=[dg.AssetKey(asset)], tags=tags,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            run_config=QUIET,
         )  # fmt: skip
         [made] = [event for event in done.all_events if event.is_step_materialization]
         metadata = made.step_materialization_data.materialization.metadata

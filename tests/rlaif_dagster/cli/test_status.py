@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
@@ -61,3 +62,14 @@ def test_of_a_fresh_study_everything_is_missing(rlaif_process: Process, home: Ho
     assert not home.root.exists()
     assert {row["state"] for row in rows} == {"missing"}
     assert {"prompts", "ppo_model", "report"} <= {row["asset"] for row in rows}
+
+
+def test_what_failed_says_why_and_what_it_kept_from_being_made_stays_missing(rlaif_process: Process) -> None:
+    done = rlaif_process("up", "--select", "+completions")
+    assert done.returncode == 2, done.stderr
+    rows = {row["asset"]: row for row in json.loads(rlaif_process("status", "--json").stdout)}
+    assert rows["prompts"]["state"] == "fresh"
+    assert (rows["completions"]["state"], rows["revisions"]["state"]) == ("failed", "missing")
+    reason = rows["completions"]["reason"]
+    assert re.fullmatch(r"run [0-9a-f]{8} failed: .*/nowhere/tiny.*", reason)
+    assert reason.partition(" failed: ")[2] in " ".join(done.stderr.split())  # as `rlaif up` told it
