@@ -20,7 +20,8 @@ from rlaif_dagster.judging.api import ApiJudge as Asked
 from rlaif_dagster.judging.estimate import JudgingEstimate, estimate, estimate_grades, estimate_pairs
 from rlaif_dagster.judging.judgments import candidate_pairs, orders_of
 from rlaif_dagster.judging.verdicts import Pair
-from rlaif_dagster.memory_needs import machine, needs, tokens_of
+from rlaif_dagster.memory_needs import needs, tokens_of
+from rlaif_dagster.memory_places import places
 from rlaif_dagster.memory_plan import Need
 from rlaif_dagster.planning import Step
 from rlaif_dagster.prompts import read_prompts
@@ -84,7 +85,7 @@ class _Estimator:
         return replace(known, requests=cost.requests, tokens=cost.tokens, usd=cost.usd or 0.0, seconds=seconds)
 
     def _memory(self, step: Step) -> int | None:
-        """The step's planned peak on this machine, in bytes."""
+        """The step's planned peak where it runs, in bytes."""
         model = step.cell.model
         if model is None:
             return None
@@ -92,7 +93,7 @@ class _Estimator:
         if key not in self.needs:
             constitutions = [key[1]] if key[1] else []
             prompt = tokens_of(max(self._prompts()["text"], key=len, default=""))
-            self.needs[key] = needs(self.project, self.home, model, constitutions, machine().device, prompt)
+            self.needs[key] = needs(self.project, self.home, model, constitutions, places(), prompt)
         need = self.needs[key].get(step.asset)
         return need.bytes if need else None
 

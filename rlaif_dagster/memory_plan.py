@@ -120,14 +120,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Need:
-    """A step's peak, piece by piece."""
+    """A step's peak: piece by piece of one process, in as many as share the memory."""
 
     step: str
     parts: tuple[Part, ...]
+    copies: int = 1
 
     @property
     def bytes(self) -> int:
-        return sum(part.bytes for part in self.parts)
+        return self.copies * sum(part.bytes for part in self.parts)
 
 
 def sampling(shape: Shape, setting: Setting, *, batch: int, prompt: int, answer: int) -> Need:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, Selection, select
 from rlaif_dagster.cli.screen import results
-from rlaif_dagster.cli.wording import gibibytes, plural
+from rlaif_dagster.cli.wording import gibibytes, plural, room
 from rlaif_dagster.errors import UserError
 
 if TYPE_CHECKING:
     from rlaif_dagster.home import Home
+    from rlaif_dagster.memory_places import Place
+    from rlaif_dagster.memory_plan import Need
     from rlaif_dagster.spec.model import ModelSpec
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "litellm", "dagster", "duckdb")
@@ -115,46 +117,58 @@ def accelerator() -> Finding:
 
 
 def base_model(name: str, spec: ModelSpec, home: Home) -> Finding:
-    """Whether the weights are here already."""
+    """Whether the weights are here already, all of them."""
     from rlaif_dagster.cli.models import source
-    from rlaif_dagster.model_files import cached_folder
+    from rlaif_dagster.model_files import cached_folder, folder_problem, listed, missing, snapshot
 
-    folder = cached_folder(spec, home)
-    if folder:
-        return Finding(f"model {name}", "ok", f"{source(spec)}, in {folder}")
-    if spec.folder:
-        text = f"folder {spec.folder} holds no whole model: a config.json, a tokenizer and *.safetensors"
-        return Finding(f"model {name}", "warn", text)
+    what = f"model {name}"
+    if folder := cached_folder(spec, home):
+        return Finding(what, "ok", f"{source(spec)}, in {folder}")
+    if problem := folder_problem(spec):
+        return Finding(what, "warn", problem)
     token = "" if not spec.hub or os.environ.get("HF_TOKEN") else "; HF_TOKEN is not set, which a gated model needs"
-    return Finding(
-        f"model {name}", "warn", f"{source(spec)}, not here yet; `rlaif models pull {name}` fetches it{token}"
-    )
+    part = snapshot(spec, home)
+    lacks = f"here without {listed(missing(part))}" if part else "not here yet"
+    return Finding(what, "warn", f"{source(spec)}, {lacks}; `rlaif models pull {name}` fetches it{token}")
 
 
 def memory(name: str, chosen: Selection, home: Home) -> Iterable[Finding]:
-    """Planned peaks of a model's steps against the memory of what would compute; of the largest, what it is made of."""
-    from rlaif_dagster.memory_needs import machine, needs
+    """Planned peaks of a model's steps against the memory of what would compute: a line a place where steps run."""
+    from rlaif_dagster.memory_needs import needs
+    from rlaif_dagster.memory_places import places
 
-    here = machine()
     try:
-        planned = needs(chosen.project, home, name, chosen.constitutions, here.device)
+        there = places()
+    except UserError as error:
+        yield Finding("memory", "warn", str(error))
+        return
+    try:
+        planned = needs(chosen.project, home, name, chosen.constitutions, there)
     except UserError:
         return  # told under files
     if not planned:
-        text = f"{gibibytes(here.bytes)} {here.where}; {name} is not here, and its file has no `shape` to plan by"
+        text = f"{room(there.training)}; {name} is not here, and its file has no `shape` to plan by"
         yield Finding("memory", "ok", text)
         return
-    steps = sorted(planned.values(), key=lambda need: -need.bytes)
+    for place in dict.fromkeys((there.training, there.answering)):
+        yield _peaks(name, place, [need for asset, need in planned.items() if there.of(asset) == place])
+
+
+def _peaks(name: str, place: Place, needed: list[Need]) -> Finding:
+    """The largest steps of one place; where it is too small, what the first of them is made of."""
+    steps = sorted(needed, key=lambda need: -need.bytes)
     shown = ", ".join(f"{need.step} {gibibytes(need.bytes)}" for need in steps[:SHOWN_STEPS])
-    text = f"{gibibytes(here.bytes)} {here.where}; {name} needs at its peaks some: {shown}"
-    if (largest := steps[0]).bytes <= here.bytes:
-        yield Finding("memory", "ok", text)
-        return
+    compared = "" if place.bytes is not None else ", not compared with this machine"
+    text = f"{room(place)}{compared}; {name} needs at its peaks some: {shown}"
+    largest = steps[0]
+    if place.holds(largest.bytes):
+        return Finding("memory", "ok", text)
     parts = ", ".join(f"{part.name} {gibibytes(part.bytes)}" for part in largest.parts)
-    yield Finding(
+    times, fewer = (f"{place.copies} times ", "Run fewer processes, lower") if place.copies > 1 else ("", "Lower")
+    return Finding(
         "memory", "warn",
-        f"{text}. {largest.step}: {parts}. Lower batch_size or max_length, set gradient_checkpointing, or take a smaller "
-        "model or a machine with more",
+        f"{text}. {largest.step}: {times}{parts}. {fewer} batch_size or max_length, set gradient_checkpointing, or take a "
+        "smaller model or a machine with more",
     )  # fmt: skip
 
 
@@ -172,10 +186,10 @@ def vllm(name: str, chosen: Selection) -> Iterable[Finding]:
 
 def estimate_parameters(name: str, spec: ModelSpec, home: Home) -> float | None:
     """From the weights when they are here, else from the size of the file or the name; None when neither says."""
-    from rlaif_dagster.model_files import cached_folder
+    from rlaif_dagster.model_files import cached_folder, weight_files
 
     if folder := cached_folder(spec, home):
-        return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / BYTES[spec.dtype]
+        return sum((folder / name).stat().st_size for name in weight_files(folder)) / BYTES[spec.dtype]
     if spec.package:
         return spec.package.bytes / GGUF_BYTES_PER_PARAMETER
     if sizes := SIZE_IN_NAME.findall(spec.hub.repo if spec.hub else name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,10 @@ def export(
     constitution: ConstitutionsOption = None,
     seed: SeedOption = None,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="The LoRA adapter alone, instead of the model with it merged in.")
+        bool,
+        typer.Option(
+            "--adapter", help="The LoRA adapter and the tokenizer, instead of the model with the adapter merged in."
+        ),
     ] = False,
 ) -> None:
     """Write a trained arm for `from_pretrained`: weights as safetensors, tokenizer and model card; prints the folder."""
@@ -50,10 +54,26 @@ def export(
         target.rmdir()
     with atomic.new_folder(target) as filling:
         if adapter:
-            shutil.copytree(trained.path, filling, ignore=shutil.ignore_patterns(*OF_THE_STUDY), dirs_exist_ok=True)
+            write_adapter(name, chosen.project.model(name), home, trained.path, filling)
         else:
             write_merged(name, chosen.project.model(name), home, trained.path, filling)
     typer.echo(target)
+
+
+def write_adapter(name: str, spec: ModelSpec, home: Home, adapter: Path, folder: Path) -> None:
+    """The adapter as it was trained, and the tokenizer and chat template that it was trained with, as TRL leaves them beside an
+    adapter."""
+    from rlaif_dagster.language.base_model import load_tokenizer, unloadable, weights_location
+    from rlaif_dagster.training.card import FOLDER, USE_ADAPTER
+
+    shutil.copytree(adapter, folder, ignore=shutil.ignore_patterns(*OF_THE_STUDY), dirs_exist_ok=True)
+    location, _ = weights_location(spec, home)
+    try:
+        load_tokenizer(spec, home).save_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise unloadable(name, spec, location, error) from error
+    base = spec.hub.repo if spec.hub else name
+    _write_card(folder, adapter, lambda card: with_loading(card, USE_ADAPTER.format(base=base, tokenizer=FOLDER)))
 
 
 def write_merged(name: str, spec: ModelSpec, home: Home, adapter: Path, folder: Path) -> None:
@@ -64,15 +84,22 @@ def write_merged(name: str, spec: ModelSpec, home: Home, adapter: Path, folder: 
     lm = load(name, spec.model_copy(update={"quantization": "none"}), home, adapter=adapter)
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
+    _write_card(folder, adapter, merged_card)
+
+
+def _write_card(folder: Path, adapter: Path, exported: Callable[[str], str]) -> None:
+    """The card of what is exported, made of the adapter's where it has one."""
     if (adapter / CARD).exists():
-        (folder / CARD).write_text(merged_card((adapter / CARD).read_text(encoding="utf-8")), encoding="utf-8")
+        (folder / CARD).write_text(exported((adapter / CARD).read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def merged_card(card: str) -> str:
     """The adapter's card for the merged model: how it is loaded is all that differs."""
     from rlaif_dagster.training.card import USE_MERGED
 
-    loading = re.compile(r"```python\n.*?```", re.DOTALL)
-    return loading.sub(
-        lambda _: USE_MERGED, card.replace("library_name: peft", "library_name: transformers", 1), count=1
-    )
+    return with_loading(card.replace("library_name: peft", "library_name: transformers", 1), USE_MERGED)
+
+
+def with_loading(card: str, how: str) -> str:
+    """The card with other lines of Python that load what it is of."""
+    return re.sub(r"```python\n.*?```", lambda _: how, card, count=1, flags=re.DOTALL)

@@ -11,14 +11,17 @@ from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name
 from rlaif_dagster.cli.changes import diff
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.study import open_study
-from rlaif_dagster.cli.wording import count, dollars, duration, gibibytes, plural
+from rlaif_dagster.cli.wording import count, dollars, duration, gibibytes, plural, room
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from rlaif_dagster.planning import Plan, Step
+    from rlaif_dagster.spec.project import Project
 
 REASONS = 4  # of a step, in the table
+# what asks the judge, whatever the recipes say
+JUDGED = {"judge_agreement", "judgments", "head_to_head", "qualitative"}
 
 SelectOption = Annotated[
     list[str] | None,
@@ -49,8 +52,8 @@ def plan(
         for edited in diff(planned):
             console.print(edited)
         console.print(plan_table(planned))
-        for line in (*totals(planned), *memory_warnings(planned)):
-            console.print(line)
+        for line in (*totals(planned), *memory_lines(planned), *model_warnings(planned, chosen.project)):
+            console.print(line, markup=False)
 
 
 def as_json(planned: Plan) -> str:
@@ -109,19 +112,36 @@ def totals(planned: Plan) -> list[str]:
     return lines
 
 
-def memory_warnings(planned: Plan) -> list[str]:
-    """A line for the step that would need the most, where this machine has less than it needs."""
-    from rlaif_dagster.memory_needs import machine
+def memory_lines(planned: Plan) -> list[str]:
+    """A line for the step that would need the most of those that this machine has too little for, and one where steps run on a
+    cluster, of whose memory nothing is known here."""
+    from rlaif_dagster.memory_places import places
 
-    largest = max(planned.steps, key=lambda step: step.memory_bytes or 0)
-    needed, here = largest.memory_bytes or 0, machine()
-    if needed <= here.bytes:
-        return []
-    cell = cell_name(largest.cell)
-    return [
-        f"Too large for this machine: {largest.asset} ({cell}) needs some {gibibytes(needed)}; it has "
-        f"{gibibytes(here.bytes)} {here.where}; `rlaif doctor --model {largest.cell.model}` says what of."
-    ]
+    there, lines = places(), []
+    sized = [(step, step.memory_bytes) for step in planned.steps if step.memory_bytes]
+    if short := [(step, needed) for step, needed in sized if not there.of(step.asset).holds(needed)]:
+        largest, needed = max(short, key=lambda one: one[1])
+        lines.append(
+            f"Too large for this machine: {largest.asset} ({cell_name(largest.cell)}) needs some {gibibytes(needed)}; it has "
+            f"{room(there.of(largest.asset))}; `rlaif doctor --model {largest.cell.model}` says what of."
+        )
+    if any(there.of(step.asset).bytes is None for step, _ in sized):
+        which = "Memory" if there.training.bytes is None else "Memory of sampling and evaluation"
+        lines.append(f"{which}: on the cluster; not compared with this machine.")
+    return lines
+
+
+def model_warnings(planned: Plan, project: Project) -> list[str]:
+    """A line for each folder that lacks files of its model, which steps of the plan or the judge would load."""
+    from rlaif_dagster.model_files import folder_problem
+    from rlaif_dagster.spec.judge import LikelihoodJudge
+
+    names = {step.cell.model for step in planned.steps}
+    if any(step.asset in JUDGED for step in planned.steps):
+        judges = project.judges(project.recipe("judging").judge).values()
+        names |= {judge.model for judge in judges if isinstance(judge, LikelihoodJudge)}
+    problems = {name: folder_problem(project.model(name)) for name in sorted(filter(None, names))}
+    return [f"Model {name} cannot be loaded: {problem}." for name, problem in problems.items() if problem]
 
 
 def _sum(steps: list[Step] | tuple[Step, ...]) -> str:

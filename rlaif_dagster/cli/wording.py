@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlaif_dagster.memory_places import Place
 
 
 def duration(seconds: float | None) -> str:
@@ -47,6 +51,13 @@ def count(number: int) -> str:
 def gibibytes(size: float) -> str:
     """`3.2 GiB`"""
     return f"{size / 2**30:.1f} GiB"
+
+
+def room(place: Place) -> str:
+    """`15.6 GiB memory`, `79.6 GiB GPU memory for 4 processes`; how much there is on a cluster is not known here."""
+    kind = "GPU memory" if place.device == "cuda" else "memory"
+    size = f"{kind} on the cluster" if place.bytes is None else f"{gibibytes(place.bytes)} {kind}"
+    return f"{size} for {place.copies} processes" if place.copies > 1 else size
 
 
 def plural(number: int, noun: str) -> str:

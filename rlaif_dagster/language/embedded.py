@@ -27,6 +27,7 @@ from rlaif_dagster.behaviour import CONVERSION
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash, file_sha256
 from rlaif_dagster.home import Home
+from rlaif_dagster.model_files import listed, missing
 from rlaif_dagster.spec.model import Hub, ModelSpec, Package
 
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt")
@@ -76,9 +77,8 @@ def pull(name: str, spec: ModelSpec, home: Home) -> Path:
     if spec.hub:
         return _snapshot(name, spec.hub)
     folder = Path(spec.folder or "").expanduser()
-    for pattern in ("config.json", "*.safetensors", "tokenizer*"):
-        if not any(folder.glob(pattern)):
-            raise UserError(f"model {name}: folder {folder} has no {pattern}; name a folder in Hugging Face layout")
+    if lacks := missing(folder):
+        raise UserError(f"model {name}: folder {folder} has no {listed(lacks)}; name a folder in Hugging Face layout")
     return folder
 
 

@@ -15,19 +15,22 @@ ARMS = {
     "dpo": ("direct preference optimization on an AI judge's preferences", ["dpo", "trl"]),
     "ppo": ("proximal policy optimization on an AI judge's preferences", ["ppo"]),
 }
-USE_POLICY = """\
+FOLDER = "path/to/this/folder"
+USE_ADAPTER = """\
 ```python
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 # a base model that is not on the hub: the folder that `rlaif models pull {base}` prints
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")
 ```"""
 USE_MERGED = """\
 ```python
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```"""
 USE_REWARD = """\
 The head reads the last hidden state at the end token that closes the answer. When loading the adapter on a sequence
@@ -60,7 +63,7 @@ def write_card(
         tags=[*TAGS, *tags],
         license=license.lower() or None,
     )
-    use = USE_REWARD if arm == "reward" else (USE_MERGED if merged else USE_POLICY).format(base=base)
+    use = USE_REWARD if arm == "reward" else USE_MERGED if merged else USE_ADAPTER.format(base=base, tokenizer=base)
     parts = [
         f"---\n{front.to_yaml()}\n---",
         f"# {title}",

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from bench import memory as bench
-from rlaif_dagster import memory_needs, memory_plan
+from rlaif_dagster import memory_plan
 from rlaif_dagster.home import CHECKOUT, Home
 from rlaif_dagster.language.base_model import load
 from rlaif_dagster.memory_needs import needs, shape_of
+from rlaif_dagster.memory_places import Place, Places
 from rlaif_dagster.memory_plan import Setting, Shape
 from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.spec.project import Project
@@ -24,6 +25,7 @@ LLAMA = Shape(
     hidden=4096, intermediate=14336, layers=32, heads=32, key_heads=8, head_size=128, vocabulary=128256, tied=False
 )
 WITHIN = 0.15
+ON_A_GPU = Places(Place("cuda"), Place("cuda"))
 
 
 def test_llama_3_1_8b_has_the_parameters_that_its_card_says() -> None:
@@ -88,7 +90,7 @@ def test_4_bits_and_recomputing_need_less_and_more_answers_need_more() -> None:
 
 @pytest.mark.parametrize(("model", "room"), [("llama-3.1-8b-instruct", 80e9), ("llama-3.1-8b-instruct-4bit", 24e9)])
 def test_the_8b_profile_fits_its_gpu_with_the_recipes_as_they_are(model: str, room: float, home: Home) -> None:
-    found = needs(Project(CHECKOUT / "data"), home, model, ["structured", "honesty"], "cuda")
+    found = needs(Project(CHECKOUT / "data"), home, model, ["structured", "honesty"], ON_A_GPU)
     assert {"completions", "revisions", "sft_model", "reward_model", "dpo_model", "ppo_model", "ppo_benchmarks"} <= set(
         found
     )
@@ -101,28 +103,35 @@ def test_the_shape_in_the_file_is_that_of_the_model(home: Home) -> None:
     assert shape_of(spec, home).parameters == 134_515_008
 
 
+def test_a_step_needs_what_each_process_that_shares_its_memory_needs(home: Home) -> None:
+    project, model = Project(CHECKOUT / "data"), "smollm2-135m-instruct"
+
+    def planned(training: Place, answering: Place) -> dict[str, memory_plan.Need]:
+        return needs(project, home, model, ["structured"], Places(training, answering), 100)
+
+    one = planned(Place("cpu"), Place("cpu"))
+    several = planned(Place("cpu", copies=2), Place("cpu", copies=4))
+    assert {asset: several[asset].bytes / one[asset].bytes for asset in one} == {
+        asset: 2 if asset.endswith("_model") else 4 for asset in one
+    }
+    assert several["completions"].parts == one["completions"].parts  # those of one process
+    mixed, gpu = planned(Place("cpu"), Place("cuda")), planned(Place("cuda"), Place("cuda"))
+    assert (mixed["ppo_model"], mixed["ppo_benchmarks"]) == (one["ppo_model"], gpu["ppo_benchmarks"])
+
+
 def test_an_unknown_shape_plans_nothing(home: Home, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text(json.dumps({"n_embd": 768}))
     assert shape_of(ModelSpec(folder=str(tmp_path)), home) is None
 
 
-def test_a_container_has_what_its_limit_leaves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    whole = memory_needs._main_bytes()
-    (limit := tmp_path / "memory.max").write_text("1048576\n")
-    monkeypatch.setattr(memory_needs, "CGROUP", limit)
-    assert memory_needs._main_bytes() == 1048576 < whole
-    limit.write_text("max\n")
-    assert memory_needs._main_bytes() >= whole
-
-
 def test_planning_imports_no_heavy_library() -> None:
     code = (
         "import sys; from rlaif_dagster import memory_needs; from rlaif_dagster.home import *; "
+        "from rlaif_dagster.memory_places import places; "
         "from rlaif_dagster.spec.project import Project; from pathlib import Path; "
-        "memory_needs.machine(); "
         "project, home = Project(CHECKOUT / 'data'), Home(Path('/nowhere')); "
-        "assert memory_needs.needs(project, home, 'smollm2-135m-instruct', ['honesty'], 'cpu'); "
+        "assert memory_needs.needs(project, home, 'smollm2-135m-instruct', ['honesty'], places()); "
         "print({'torch', 'transformers', 'peft', 'bitsandbytes'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)

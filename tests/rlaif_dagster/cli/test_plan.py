@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from rlaif_dagster import memory_needs
-from rlaif_dagster.cli.plan import memory_warnings, plan_table, totals
+from rlaif_dagster import memory_places
+from rlaif_dagster.cli.plan import memory_lines, model_warnings, plan_table, totals
 from rlaif_dagster.home import Home
+from rlaif_dagster.memory_places import Place
 from rlaif_dagster.planning import Plan, Step
+from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Cell
 from tests.rlaif_dagster.cli.conftest import Process
 
@@ -40,13 +43,44 @@ def test_a_row_a_step_with_its_root_cause_and_its_price() -> None:
 def test_a_step_that_exceeds_the_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     large = Step("dpo_model", Cell("big", "honesty"), 0, True, ("never made",), memory_bytes=3 * 2**30)
     assert text_of(plan_table(Plan((large, PAIRS))))[2][-1] == "3.0 GiB"
-    monkeypatch.setattr(memory_needs, "machine", lambda: memory_needs.Machine("cpu", 2**31))
-    assert memory_warnings(Plan((PAIRS, large))) == [
+    monkeypatch.setattr(memory_places, "machine", lambda: Place("cpu", 2**31))
+    assert memory_lines(Plan((PAIRS, large))) == [
         "Too large for this machine: dpo_model (big/honesty) needs some 3.0 GiB; it has 2.0 GiB memory; "
         "`rlaif doctor --model big` says what of."
     ]
-    monkeypatch.setattr(memory_needs, "machine", lambda: memory_needs.Machine("cpu", 2**32))
-    assert memory_warnings(Plan((PAIRS, large))) == []
+    monkeypatch.setattr(memory_places, "machine", lambda: Place("cpu", 2**32))
+    assert memory_lines(Plan((PAIRS, large))) == []
+
+
+def test_memory_is_compared_where_a_step_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = Step("dpo_model", GRID, 0, True, ("never made",), memory_bytes=3 * 2**30)
+    answer = Step("dpo_responses", GRID, 1, True, ("never made",), memory_bytes=2 * 2**30)
+    monkeypatch.setattr(memory_places, "machine", lambda: Place("cpu", 2**31 - 1))
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setenv("RLAIF_SHARDS", "4")
+    (line,) = memory_lines(Plan((answer,)))
+    assert "dpo_responses (tiny/structured) needs some 2.0 GiB; it has 2.0 GiB memory for 4 processes" in line
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    here, elsewhere = memory_lines(Plan((train, answer)))
+    assert here.startswith("Too large for this machine: dpo_model")
+    assert elsewhere == "Memory of sampling and evaluation: on the cluster; not compared with this machine."
+    monkeypatch.setenv("RLAIF_STEPS", "ray")
+    assert memory_lines(Plan((train, answer))) == ["Memory: on the cluster; not compared with this machine."]
+    assert memory_lines(Plan((PAIRS,))) == []
+
+
+def test_a_folder_without_its_model_is_told(data: Path, tiny_model_folder: Path) -> None:
+    project = Project(data)
+    (line,) = model_warnings(Plan((DPO,)), project)
+    assert line == (
+        "Model tiny cannot be loaded: folder /nowhere/tiny holds no whole model: no config.json, *.safetensors, tokenizer*."
+    )
+    assert model_warnings(Plan((Step("prompts", Cell(), 0, True, ("never made",)),)), project) == []
+    large = Cell("large", "structured")  # which is on the hub, and fetched when it is loaded; its judge reads with tiny
+    assert model_warnings(Plan((Step("dpo_model", large, 0, True, ("never made",)),)), project) == []
+    assert model_warnings(Plan((Step("judgments", large, 0, True, ("never made",)),)), project) == [line]
+    (data / "models/tiny.yaml").write_text(f"folder: {tiny_model_folder}\n")
+    assert model_warnings(Plan((DPO, JUDGE)), Project(data)) == []
 
 
 def test_reasons_are_text_and_no_markup() -> None:
@@ -98,6 +132,7 @@ class TestFreshStudy:
         assert "large" not in text
         assert "harmless" not in text
         assert "Certain: " in text
+        assert "Model tiny cannot be loaded: folder /nowhere/tiny holds no whole model: no config.json" in text
 
     def test_a_selection_names_assets(self, rlaif_process: Process) -> None:
         done = rlaif_process("plan", "--json", "--select", "prompts")

@@ -99,7 +99,37 @@ def test_the_adapter_alone_is_what_peft_loads(
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
     ]
+
+
+def test_an_adapter_brings_the_tokenizer_and_the_chat_template_that_it_was_trained_with(
+    rlaif: Command, trained: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "adapter"
+    rlaif("export", "--arm", "dpo", "--adapter", str(target))
+    base, exported = (AutoTokenizer.from_pretrained(folder) for folder in (tiny_model_folder, target))
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    assert exported.chat_template == base.chat_template
+    asked = [one.apply_chat_template(chat, add_generation_prompt=True)["input_ids"] for one in (exported, base)]
+    assert asked[0] == asked[1]
+    assert (exported.eos_token, exported.pad_token) == (base.eos_token, base.pad_token)
+    card = (target / "README.md").read_text()
+    assert 'AutoTokenizer.from_pretrained("path/to/this/folder")' in card
+    assert 'AutoModelForCausalLM.from_pretrained("tiny")' in card
+    assert "library_name: peft" in card
+    assert "| preference_pairs |" in card
+
+
+def test_an_adapter_whose_base_is_gone_is_not_exported_in_part(
+    rlaif: Command, data: Path, trained: Path, tmp_path: Path
+) -> None:
+    (data / "models/tiny.yaml").write_text(f"folder: {tmp_path / 'gone'}\n")
+    with pytest.raises(UserError, match=r"gone: no config\.json; field 'folder' of the model file"):
+        rlaif("export", "--arm", "dpo", "--adapter", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_seed_is_another_model(rlaif: Command, trained: Path, tmp_path: Path) -> None:
