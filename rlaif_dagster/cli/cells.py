@@ -6,7 +6,7 @@ user's to fix, and the message lists the known ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Annotated
@@ -85,3 +85,12 @@ def _names(project: Project, kind: str, given: Sequence[str]) -> tuple[str, ...]
 def cell_name(cell: Cell) -> str:
     """A cell in one word: `model/constitution`, one of the two, or `-` for what belongs to the whole study."""
     return "/".join(part for part in (cell.model, cell.constitution) if part) or "-"
+
+
+def only_cell(cells: Iterable[Cell]) -> str | None:
+    """The one cell that all of these belong to, in one word; None where they are of several, or of none."""
+    cells = list(cells)
+    models, constitutions = ({getattr(cell, dim) for cell in cells} - {None} for dim in ("model", "constitution"))
+    if len(models) > 1 or len(constitutions) > 1:
+        return None
+    return "/".join([*models, *constitutions]) or None

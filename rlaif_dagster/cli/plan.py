@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, select
+from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, only_cell, select
 from rlaif_dagster.cli.changes import diff
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.study import open_study
@@ -65,34 +65,49 @@ def as_json(planned: Plan) -> str:
 
 
 def plan_table(planned: Plan) -> Table:
-    """One row a step, in the order of running; what runs only if its parents change is dim and marked `maybe`."""
+    """One row a step, in the order of running; what runs only if its parents change is dim and marked `maybe`. The cell is the
+    title where all are of one."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    only = only_cell(step.cell for step in planned.steps)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=only, title_style="", title_justify="left"
+    )
     table.add_column("", justify="right", style="dim")
-    for name in ("asset", "cell"):
-        table.add_column(name, overflow="fold")
+    table.add_column("asset", no_wrap=True)
+    if only is None:
+        table.add_column("cell", overflow="fold")
     table.add_column("runs", no_wrap=True)
     table.add_column("because", overflow="fold")
-    for name in ("calls", "tokens", "price", "time", "memory"):
+    amounts = _amounts(planned)
+    for name in amounts:
         table.add_column(name, justify="right", no_wrap=True)
-    for number, step in enumerate(planned.steps, 1):
+    for number, (step, *written) in enumerate(zip(planned.steps, *amounts.values(), strict=True), 1):
         table.add_row(
             str(number),
             step.asset,
-            cell_name(step.cell),
+            *([cell_name(step.cell)] if only is None else []),
             "yes" if step.certain else "maybe",
             Text(because(step.reasons)),
-            count(step.requests),
-            count(step.tokens),
-            dollars(step.usd),
-            duration(step.seconds),
-            gibibytes(step.memory_bytes) if step.memory_bytes else "",
+            *written,
             style=None if step.certain else "dim",
         )
     return table
+
+
+def _amounts(planned: Plan) -> dict[str, list[str]]:
+    """What each step takes, by the column's name; a column in which no step has anything is left out, but for the time."""
+    steps = planned.steps
+    columns = {
+        "calls": [count(step.requests) for step in steps],
+        "tokens": [count(step.tokens) for step in steps],
+        "price": [dollars(step.usd) for step in steps],
+        "time": [duration(step.seconds) for step in steps],
+        "memory": [gibibytes(step.memory_bytes) if step.memory_bytes else "" for step in steps],
+    }
+    return {name: written for name, written in columns.items() if name == "time" or {*written} - {"-", ""}}
 
 
 def because(reasons: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, select
+from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, cell_name, only_cell, select
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.study import open_study
 from rlaif_dagster.cli.wording import age
@@ -46,21 +46,29 @@ def as_json(rows: list[CellStatus]) -> str:
 
 
 def status_table(rows: list[CellStatus], now: datetime | None = None) -> Table:
-    """One row an asset and cell."""
+    """One row an asset and cell; the cell is the title where all are of one."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("asset", "cell"):
-        table.add_column(name, overflow="fold")
+    only = only_cell(row.cell for row in rows)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=only, title_style="", title_justify="left"
+    )
+    table.add_column("asset", no_wrap=True)
+    if only is None:
+        table.add_column("cell", overflow="fold")
     for name in ("state", "age", "version"):
         table.add_column(name, no_wrap=True)
     table.add_column("why", overflow="fold")
     for row in rows:
-        state = Text(row.state, style=STYLES[row.state])
         table.add_row(
-            row.asset, cell_name(row.cell), state, age(row.made_at, now), row.version or "", Text(row.reason or "")
+            row.asset,
+            *([cell_name(row.cell)] if only is None else []),
+            Text(row.state, style=STYLES[row.state]),
+            age(row.made_at, now),
+            row.version or "",
+            Text(row.reason or ""),
         )
     return table
 

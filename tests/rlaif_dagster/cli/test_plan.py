@@ -32,12 +32,28 @@ def text_of(table: object) -> list[list[str]]:
 
 
 def test_a_row_a_step_with_its_root_cause_and_its_price() -> None:
-    header, _, *rows = text_of(plan_table(Plan((JUDGE, PAIRS))))
-    assert header == ["asset", "cell", "runs", "because", "calls", "tokens", "price", "time", "memory"]
+    title, header, _, *rows = text_of(plan_table(Plan((JUDGE, PAIRS))))
+    assert title == ["tiny/structured"]
+    assert header == ["asset", "runs", "because", "calls", "tokens", "price", "time"]
     assert rows == [
-        ["1", "judgments", "tiny/structured", "yes", JUDGE.reasons[0], "96", "41.0k", "$0.5000", "2 min"],
-        ["2", "preference_pairs", "tiny/structured", "maybe", PAIRS.reasons[0], "-", "-", "-", "30 s"],
+        ["1", "judgments", "yes", JUDGE.reasons[0], "96", "41.0k", "$0.5000", "2 min"],
+        ["2", "preference_pairs", "maybe", PAIRS.reasons[0], "-", "-", "-", "30 s"],
     ]
+
+
+def test_of_several_cells_each_row_names_its_own() -> None:
+    other = Step("judgments", Cell("tiny", "honesty"), 0, True, ("never made",))
+    header, _, *rows = text_of(plan_table(Plan((PAIRS, other))))
+    assert header == ["asset", "cell", "runs", "because", "time"]
+    assert [row[2] for row in rows] == ["tiny/structured", "tiny/honesty"]
+
+
+def test_a_plan_of_one_cell_fits_a_terminal_of_eighty_columns() -> None:
+    steps = [Step("preference_pairs", GRID, 0, True, ("never made",), tokens=106_300, memory_bytes=3 * 2**30)] * 11
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(plan_table(Plan(tuple(steps))))
+    assert len(captured.get().splitlines()) == 3 + len(steps)  # title, header, rule, and no row is broken
 
 
 def test_a_step_that_exceeds_the_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,11 +29,23 @@ def test_a_row_an_asset_and_cell_with_state_age_version_and_reason() -> None:
     with console.capture() as captured:
         console.print(status_table(ROWS, NOW))
     lines = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in captured.get().splitlines()]
-    assert [line for line in lines if line][2:] == [
-        ["prompts", "-", "fresh", "3.0 h ago", "abc"],
-        ["judgments", "tiny/structured", "stale", "4 d ago", "def", "constitution [structured] changed"],
-        ["dpo_model", "tiny/structured", "failed", "run 12345678 failed"],
-        ["report", "tiny/structured", "missing"],
+    title, _, _, *rows = [line for line in lines if line]
+    assert title == ["tiny/structured"]
+    assert rows == [
+        ["prompts", "fresh", "3.0 h ago", "abc"],
+        ["judgments", "stale", "4 d ago", "def", "constitution [structured] changed"],
+        ["dpo_model", "failed", "run 12345678 failed"],
+        ["report", "missing"],
+    ]
+
+
+def test_of_several_cells_each_row_names_its_own() -> None:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(status_table([*ROWS, CellStatus("report", Cell("tiny", "honesty"), "missing")], NOW))
+    assert [line.split()[1] for line in captured.get().splitlines() if "missing" in line] == [
+        "tiny/structured",
+        "tiny/honesty",
     ]
 
 
