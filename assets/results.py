@@ -54,7 +54,7 @@ def report(
 
 
 @study_asset(
-    group="results", dims=(), code_version="2", kinds=("duckdb",), gathers=True, writes=["results.duckdb", "report/study.html"],
+    group="results", dims=(), code_version="3", kinds=("duckdb",), gathers=True, writes=["results.duckdb", "report/study.html"],
     deps=["prompts", *CELL_TABLES, "judge_agreement", "report"],
 )  # fmt: skip
 def results(

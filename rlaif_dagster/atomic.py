@@ -3,6 +3,8 @@ disk, then one rename."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import uuid
@@ -10,14 +12,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL_FLUSH = getattr(fcntl, "F_FULLFSYNC", None)  # on macOS, where fsync leaves content in the drive's own cache
+NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # of a file system that cannot flush a folder
+
 
 def _temporary(target: Path) -> Path:
     return target.parent / f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
 
 
+def _make(folder: Path) -> None:
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        flush(one.parent)
+
+
 def write_file(target: Path, write: Callable[[Path], None]) -> None:
     """Call `write(temporary)` and rename the result to `target`; on an error `target` is untouched."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent)
     temporary = _temporary(target)
     try:
         write(temporary)
@@ -41,24 +53,44 @@ def write_text(target: Path, text: str) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill that becomes `target` when the block ends well. An existing `target` wins: it is complete, and
     folders made this way are named by content."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent)
     temporary = _temporary(target)
     temporary.mkdir()
     try:
         yield temporary
-        if not target.exists():
-            flush_folder(temporary)
-            temporary.replace(target)
-            flush(target.parent)
+        flush_folder(temporary)
+        try:
+            temporary.rename(target)  # onto a folder that is not empty it fails
+        except OSError:
+            if not target.is_dir():
+                raise
+        flush(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_link(target: Path, link: Callable[[Path], None]) -> None:
+    """`write_file` for what `link(temporary)` only gives another name: its content is on the disk already."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        link(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
     """Have the system put a file's content, or a folder's names, on the disk before it goes on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        if FULL_FLUSH is not None:
+            fcntl.fcntl(descriptor, FULL_FLUSH)
+        else:
+            os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in NO_FLUSH:
+            raise
     finally:
         os.close(descriptor)
 

@@ -38,8 +38,8 @@ class Garbage:
 
 
 def kept_records(history: History, keep: int, removed: Removed = NONE) -> list[Record]:
-    """The newest record of each of the last `keep` versions of every partition that is not removed, and of all that they were
-    made from."""
+    """The newest record of each of the last `keep` versions of every partition, and of all that they were made from; none of
+    what is removed, though an old version may have gathered it."""
     kept: dict[tuple[str, str | None, str], Record] = {}
     todo: list[Record] = []
     for key, records in history.items():
@@ -55,14 +55,16 @@ def kept_records(history: History, keep: int, removed: Removed = NONE) -> list[R
             continue
         kept[version] = record
         for read in record.upstream:
+            if (read.asset, read.partition) in removed.partitions:
+                continue
             made = [r for r in history.get((read.asset, read.partition), ()) if r.data_version == read.version]
             todo += made[-1:]
     return list(kept.values())
 
 
 def garbage(home: Home, keep: int, removed: Removed = NONE) -> list[Garbage]:
-    """What `rlaif gc --keep N` would remove, here and in the store where there is one, with all that is of `removed` cells and
-    read by nothing kept. Raises UserError while something is being made: it may be in use."""
+    """What `rlaif gc --keep N` would remove, here and in the store where there is one, with all that is of `removed`
+    cells. Raises UserError while something is being made: it may be in use."""
     if busy := holders(home):
         raise UserError(f"{busy[0]} is making something under {home.root}; run `rlaif gc` when it has ended")
     if elsewhere := held_elsewhere(home):

@@ -9,7 +9,6 @@ from pathlib import Path
 from rlaif_dagster.home import Home
 from rlaif_dagster.records import History, cell_of_key
 from rlaif_dagster.resolver import Node
-from rlaif_dagster.warehouse.store import Cell
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,12 @@ def removed_cells(
     """What was ever made for others than these models and constitutions; assets that the graph no longer has are passed over."""
     partitions, files = set(), set()
     for asset, partition in history:
-        cell = cell_of_key(nodes[asset].dims, partition) if asset in nodes else Cell()
+        if asset not in nodes:
+            continue
+        cell = cell_of_key(nodes[asset].dims, partition)
         if cell.model not in (None, *models) or cell.constitution not in (None, *constitutions):
             partitions.add((asset, partition))
-            names = (name.format(model=cell.model, constitution=cell.constitution) for name in nodes[asset].writes)
-            files |= {home.warehouse / name for name in names}
-    return Removed(frozenset(partitions), frozenset(file for file in files if file.exists()))
+            for name in nodes[asset].writes:
+                file = home.warehouse / name.format(model=cell.model, constitution=cell.constitution)
+                files |= {*file.parent.rglob("*")} if file.suffix == ".html" else {file}  # a page has plots beside it
+    return Removed(frozenset(partitions), frozenset(file for file in files if file.is_file()))

@@ -151,8 +151,9 @@ def _own_reasons(state: State, node: Node, cell: Cell, versions: Mapping[Key, st
         before = recorded.get((parent, partition_key(parent_cell)))
         if now is not None and now != before:
             yield from state.causes.of(parent, partition_key(parent_cell), before, now)
-    for version in record.upstream:  # of what an asset gathers, a cell whose model or constitution has no file any more
-        if version.asset in node.parents and not state.has_files(
+    gathered = {parent for parent in node.parents if not set(state.nodes[parent].dims) <= set(node.dims)}
+    for version in record.upstream:  # a cell whose model or constitution has no file any more
+        if version.asset in gathered and not state.has_files(
             cell_of_key(state.nodes[version.asset].dims, version.partition)
         ):
             yield Reason(REMOVED, f"{version.partition} was removed", version.partition)

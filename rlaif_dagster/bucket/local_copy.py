@@ -247,7 +247,7 @@ def install(home: Home, bucket: Bucket, asset: str, partition: str | None, versi
         )
     for file in kept.rglob("*"):
         if file.is_file():
-            atomic.write_file(home.warehouse / file.relative_to(kept), partial(link, file))
+            atomic.put_link(home.warehouse / file.relative_to(kept), partial(link, file))
     _fetch_beside(home, bucket, asset, partition)
 
 

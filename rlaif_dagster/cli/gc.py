@@ -47,8 +47,11 @@ def gc(
         console.print(f"{gibibytes(item.size):>9}  {item.what}  {item.path.relative_to(home.root)}", soft_wrap=True)
     if len(found) > SHOWN:
         console.print(f"           and {len(found) - SHOWN} smaller ones")
+    else_ = " else" if removed else ""
     total = gibibytes(sum(item.size for item in found))
-    console.print(f"{plural(len(found), 'item')}, {total}; the last {plural(keep, 'version')} of everything stay.")
+    console.print(
+        f"{plural(len(found), 'item')}, {total}; the last {plural(keep, 'version')} of everything{else_} stay."
+    )
     if dry_run:
         return
     if not yes and not typer.confirm("Remove them?"):

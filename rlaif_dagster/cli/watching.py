@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -12,21 +14,25 @@ Listing = dict[str, tuple[int, int]]
 
 
 def listing(folder: Path) -> Listing:
-    """Every file with its time and size; temporary ones of editors aside."""
+    """Every file with its time and size; hidden ones and temporary ones of editors aside, and what vanishes meanwhile."""
     found = {}
-    for path in folder.rglob("[!.]*"):
-        try:
-            if path.is_file() and not path.name.endswith("~"):
-                stat = path.stat()
-                found[str(path)] = stat.st_mtime_ns, stat.st_size
-        except FileNotFoundError:  # an editor replaced it between the two looks at it
-            continue
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            with suppress(FileNotFoundError):
+                if not name.startswith(".") and not name.endswith("~"):
+                    stat = Path(root, name).stat()
+                    found[f"{root}/{name}"] = stat.st_mtime_ns, stat.st_size
     return found
 
 
-def edits(folder: Path, acted_on: Listing, pause: float = SECONDS_BETWEEN_LOOKS) -> Iterator[None]:
-    """Once for each edit since `acted_on`, without end: when two looks, `pause` seconds apart, find the same. Files that are
-    saved while the caller acts on one edit are the next."""
+def pause() -> None:
+    time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def edits(folder: Path, acted_on: Listing, pause: Callable[[], None] = pause) -> Iterator[None]:
+    """Once for each edit since `acted_on`, without end: when two looks with a pause between find the same. Files that are saved
+    while the caller acts on one edit are the next."""
     last = acted_on
     while True:
         now = listing(folder)
@@ -34,4 +40,4 @@ def edits(folder: Path, acted_on: Listing, pause: float = SECONDS_BETWEEN_LOOKS)
             acted_on = now
             yield
         last = now
-        time.sleep(pause)
+        pause()

@@ -60,7 +60,7 @@ class RequestStore:
         connection = sqlite3.connect(self.folder / "requests.sqlite", timeout=BUSY_SECONDS)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = FULL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
             )

@@ -3,7 +3,7 @@
 One SQLite file under RLAIF_HOME/cache. Its key covers all that the judge was given, so an edited principle asks anew for
 itself alone. What is stored is what the judge *said*, never what was read out of it: parsing happens after reading from
 here, and a better parser costs nothing. In write-ahead mode several processes read and write at once; a commit survives
-the kill of its process.
+the kill of its process, and a second later a power cut.
 
 Beside the answers stands the ledger (`judging.ledger`): an answer and its price are committed together.
 """
@@ -11,7 +11,9 @@ Beside the answers stands the ledger (`judging.ledger`): an answer and its price
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -21,6 +23,7 @@ from rlaif_dagster.home import Home
 from rlaif_dagster.judging.ledger import LEDGER_SCHEMA, Entry, book
 
 BUSY_SECONDS = 60  # how long a write waits for another process's write
+SECONDS_BETWEEN_FLUSHES = 1.0
 _LOOKUP = 500  # keys a query; SQLite bounds the variables of a statement
 
 _SCHEMA = """
@@ -89,6 +92,7 @@ class AnswerCache:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._flushed_at = -math.inf
 
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
         """Those of the keys that are known."""
@@ -104,10 +108,19 @@ class AnswerCache:
     def put(self, answers: Mapping[str, Answer], entry: Entry | None = None) -> None:
         """Keep the answers, and book what they took, in one transaction. Of two answers to one key the first stays, so
         that every process that asks afterwards reads the same; both were paid for and are booked."""
+        self._flush_now_and_then()
         with self._connection:
             self._insert(answers)
             if entry is not None:
                 book(self._connection, entry)
+
+    def _flush_now_and_then(self) -> None:
+        """What is put outlives its process at once. The disk is waited for once a second at most, with all that was put until
+        then: a power cut takes no more than the last answers."""
+        now = time.monotonic()
+        due = now - self._flushed_at >= SECONDS_BETWEEN_FLUSHES
+        self._connection.execute(f"PRAGMA synchronous = {'FULL' if due else 'NORMAL'}")
+        self._flushed_at = now if due else self._flushed_at
 
     def claim(self, keys: Iterable[str], owner: str) -> set[str]:
         """Claim the keys; those that nobody has claimed and nobody has answered meanwhile are the owner's."""
@@ -136,6 +149,7 @@ class AnswerCache:
 
     def note_batch(self, endpoint: str, batch: str, keys: Sequence[str]) -> None:
         """A batch was sent, or is about to be."""
+        self._connection.execute("PRAGMA synchronous = FULL")
         with self._connection:
             self._connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (batch, endpoint, json.dumps(keys)))
 
@@ -187,10 +201,12 @@ def open_cache(path: Path) -> Iterator[AnswerCache]:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was paid for outlives a power cut
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = 1")  # on macOS; elsewhere it does nothing
         _prepare(connection)
         yield AnswerCache(connection)
     finally:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # which flushes
         connection.close()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._utils.interrupts import check_captured_interrupt
 
-from rlaif_dagster.lineage.runs import PARTITION_TAG, PROCESS_TAG, end_dead_runs, process_name
+from rlaif_dagster.lineage.runs import PARTITION_TAG, PROCESS_TAG, end_dead_runs, host_of, process_name
 
 SECONDS_BETWEEN_LOOKS = 5.0  # at who holds and who waits for the slots
 SECONDS_AFTER_END = 30.0  # of a run that has not given its slots back: what Dagster's daemon allows it, too
@@ -42,7 +43,9 @@ def _described(instance: dg.DagsterInstance, run_id: str) -> str:
     process = run.tags.get(PROCESS_TAG)
     who = f"rlaif up (process {process.split(':')[1]})" if process else f"run {run_id[:8]} of Dagster"
     assets = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
-    return " ".join(part for part in (who, assets and f"making {assets}", run.tags.get(PARTITION_TAG)) if part)
+    host = host_of(run)
+    place = f"on {host}" if host and host != socket.gethostname() else ""
+    return " ".join(part for part in (who, place, assets and f"making {assets}", run.tags.get(PARTITION_TAG)) if part)
 
 
 def wait_for_slot(

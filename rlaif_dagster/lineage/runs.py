@@ -16,10 +16,11 @@ from dagster._core.launcher import DefaultRunLauncher
 from filelock import FileLock
 
 from rlaif_dagster.automation import Key, Try
-from rlaif_dagster.home import Home
+from rlaif_dagster.home import Home, current_home
 from rlaif_dagster.inputs import INPUTS
 from rlaif_dagster.instance_config import prepare_dagster_home
 from rlaif_dagster.lineage.graph import job_name
+from rlaif_dagster.locks import holders
 from rlaif_dagster.records import partition_key
 from rlaif_dagster.resolver import Node, Stale, State
 from rlaif_dagster.shards import STEPS
@@ -36,6 +37,7 @@ INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
 IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes
 REFRESH_TAG = "rlaif/refresh"  # the run computes again although nothing it reads has changed; which refresh it is
 UNFINISHED = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.MANAGED, Status.CANCELING]
+SECONDS_OF_SILENCE = 600.0  # without a lock, after which a run of a machine that is not this one counts as dead
 SECONDS_TO_RETRY = 600.0  # a run that Dagster said it would retry, and did not within this time, has failed
 
 
@@ -60,10 +62,10 @@ def end_dead_runs(instance: dg.DagsterInstance) -> None:
 
 def _has_lost_its_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     process = run.tags.get(PROCESS_TAG)
+    if (host_of(run) or socket.gethostname()) != socket.gethostname():
+        return _is_forsaken(instance, run)
     if process:
-        return process.startswith(f"{socket.gethostname()}:") and not _is_alive(process)
-    if run.tags.get(HOST_TAG, socket.gethostname()) != socket.gethostname():
-        return False
+        return not _is_alive(process)
     if HOST_TAG not in run.tags and not _is_of_one_machine(instance):
         return False
     for event in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
@@ -73,13 +75,34 @@ def _has_lost_its_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> b
     return False
 
 
+def host_of(run: dg.DagsterRun) -> str | None:
+    """The name of the machine that a run is on, where the run says so."""
+    process = run.tags.get(PROCESS_TAG)
+    return process.rsplit(":", 2)[0] if process else run.tags.get(HOST_TAG)
+
+
+def _is_forsaken(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Of a run whose machine has another name: is nothing of it being made, long after it began? That machine may be this one
+    by a former name, as where a container was made anew; one that works on the same home holds a lock in it meanwhile."""
+    record = instance.get_run_record_by_id(run.run_id)
+    begun = (record and (record.start_time or record.create_timestamp.timestamp())) or time.time()
+    if time.time() - begun < SECONDS_OF_SILENCE or not _is_of_this_home(instance):
+        return False
+    return not any(run.run_id[:8] in one.what for one in holders(current_home()))
+
+
+def _is_of_this_home(instance: dg.DagsterInstance) -> bool:
+    """Are Dagster's runs kept in this home's own files, and not in a database that several homes share?"""
+    from dagster._core.storage.runs.sqlite import SqliteRunStorage  # a quarter of a second, for a plan that needs none
+
+    return isinstance(instance.run_storage, SqliteRunStorage)
+
+
 def _is_of_one_machine(instance: dg.DagsterInstance) -> bool:
     """Can a run that does not say where it goes on be on this machine only? Not where its process is started elsewhere, its
     steps are sent elsewhere, or several machines keep their runs in one database."""
-    from dagster._core.storage.runs.sqlite import SqliteRunStorage  # a quarter of a second, for a plan that needs none
-
     at_home = isinstance(instance.run_launcher, DefaultRunLauncher) and not os.environ.get(STEPS)
-    return at_home and isinstance(instance.run_storage, SqliteRunStorage)
+    return at_home and _is_of_this_home(instance)
 
 
 def say_where(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:

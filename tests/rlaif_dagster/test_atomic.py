@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -72,21 +71,43 @@ def test_a_folder_that_is_there_wins_because_its_name_is_its_content(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
+def test_a_folder_that_another_process_finished_meanwhile_wins_too(tmp_path: Path) -> None:
+    target = tmp_path / "key"
+    with atomic.new_folder(target) as filling:
+        (filling / "file").write_text("second")
+        with atomic.new_folder(target) as quicker:
+            (quicker / "file").write_text("first")
+    assert (target / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_what_cannot_become_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a file of this name")
+    with pytest.raises(OSError), atomic.new_folder(tmp_path / "key"):  # which one is the system's
+        pass
+
+
 def test_content_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a power cut could take is flushed first: the bytes, then the rename, then the folder that holds the new name."""
-    file, folder = tmp_path / "file.txt", tmp_path / "key"
+    """What a power cut could take is flushed first: the bytes, then the folder that holds the new name."""
+    file, folder = tmp_path / "new" / "file.txt", tmp_path / "key"
     flushed: list[tuple[str, bool, bool]] = []
 
-    def fsync(descriptor: int) -> None:
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        flushed.append(
-            (path.name.split(".")[1] if path.name.startswith(".") else path.name, file.exists(), folder.exists())
-        )
+    def flush(path: Path) -> None:
+        name = path.name.split(".")[1] if path.name.startswith(".") else path.name  # a temporary's is .NAME.….tmp
+        flushed.append((name, file.exists(), folder.exists()))
 
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(atomic, "flush", flush)
     atomic.write_text(file, "all of it")
-    assert flushed == [("file", False, False), (tmp_path.name, True, False)]
+    assert flushed == [(tmp_path.name, False, False), ("file", False, False), ("new", True, False)]
     flushed.clear()
     with atomic.new_folder(folder) as filling:
         (filling / "weights").write_text("whole")
     assert flushed == [("weights", True, False), ("key", True, False), (tmp_path.name, True, True)]
+
+
+def test_flushing_reaches_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    atomic.flush_folder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        atomic.flush(tmp_path / "gone")

@@ -120,16 +120,15 @@ def test_a_removed_cell_goes_with_its_files_once_nothing_kept_read_it(made: Home
     assert read_history(Warehouse(made.warehouse)) == history  # what was made from what is still known
 
 
-def test_what_a_kept_version_read_of_a_removed_cell_stays(made: Home) -> None:
+def test_a_removed_cell_goes_although_old_versions_had_gathered_it(made: Home) -> None:
     read = Version("dpo_model", partition_key(CELL), "m-two")
     append_record(
         Warehouse(made.warehouse),
         Record("results", None, "all", "1", (read,), "run", START + timedelta(days=1), 1.0, 0.0),
     )
     gone = removed_cells(made, read_history(Warehouse(made.warehouse)), NODES, [], [])
-    names = {item.path.relative_to(made.root).as_posix() for item in garbage(made, keep=1, removed=gone)}
-    assert {"models/one", "models/three"} <= names
-    assert not names & {"models/two", "history/dpo_model/brief@tiny/m-two"}
+    names = {item.path.relative_to(made.root).as_posix() for item in garbage(made, keep=3, removed=gone)}
+    assert {"models/one", "models/two", "models/three", "history/dpo_model/brief@tiny/m-two"} <= names
 
 
 def test_a_removed_version_is_told_and_its_time_cannot_be_shown(made: Home, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from rlaif_dagster.home import CHECKOUT, Home
+from rlaif_dagster.home import CHECKOUT, Home, current_home
 from rlaif_dagster.locks import Holder, holders
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
@@ -145,9 +145,14 @@ def test_the_embedded_model_gives_the_same_tables_in_every_setting(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The default model, with few prompts and short answers: one process, a process a step, one shard, four shards."""
+    pull = [sys.executable, "-m", "rlaif_dagster.cli.main", "models", "pull", "smollm2-135m-instruct"]
+    subprocess.run(pull, cwd=CHECKOUT, check=True)
     alone = make_study(
         tmp_path, (CHECKOUT / "data" / "models" / "smollm2-135m-instruct.yaml").read_text(encoding="utf-8")
     )
+    for home in (alone.home, *(tmp_path / name for name in ("stepwise", "shards1", "shards4"))):
+        (home / "cache").mkdir(parents=True)
+        (home / "cache" / "models").symlink_to(current_home().cache / "models")
     alone.up()
     assert alone.rows("select count(distinct text) > 9 as many from responses") == [{"many": True}]
     stepwise = Checkout(alone.data, tmp_path / "stepwise")

@@ -12,7 +12,9 @@ import pytest
 from dagster._core.events import EngineEventData
 
 from rlaif_dagster.home import Home
+from rlaif_dagster.lineage import runs
 from rlaif_dagster.lineage.runs import HOST_TAG, PROCESS_TAG, end_dead_runs, open_instance, say_where
+from rlaif_dagster.locks import making
 
 
 @dg.op
@@ -48,8 +50,9 @@ def failed(instance: dg.DagsterInstance, tags: dict[str, str]) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def own_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setenv("RLAIF_HOME", str(home.root))
 
 
 def test_a_run_of_this_machine_whose_process_has_ended_is_closed(home: Home) -> None:
@@ -65,6 +68,27 @@ def test_a_run_of_another_machine_goes_on(home: Home, monkeypatch: pytest.Monkey
         assert not failed(instance, {PROCESS_TAG: f"another:{ended()}:1.00"})
         monkeypatch.setenv("RLAIF_STEPS", "ray")  # it may be any node's
         assert not failed(instance, {})
+
+
+@pytest.mark.parametrize("tags", [{HOST_TAG: "former"}, {PROCESS_TAG: "former:1:1.00"}])
+def test_a_run_of_this_machine_under_a_former_name_is_closed_once_it_is_silent(
+    home: Home, tags: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a container was made anew over the same home. What holds a lock there is alive, wherever that is."""
+    with open_instance(home) as instance:
+        run_id = started(instance, tags)
+
+        def status() -> dg.DagsterRunStatus:
+            end_dead_runs(instance)
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            return run.status
+
+        assert status() == dg.DagsterRunStatus.STARTED
+        monkeypatch.setattr(runs, "SECONDS_OF_SILENCE", 0.0)
+        with making(home, "dpo_model", "brief|tiny", f"run {run_id[:8]} of Dagster"):
+            assert status() == dg.DagsterRunStatus.STARTED
+        assert status() == dg.DagsterRunStatus.FAILURE
 
 
 def test_in_a_database_of_several_machines_a_run_must_say_where_it_is(
