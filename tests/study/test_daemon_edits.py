@@ -10,6 +10,8 @@ import pytest
 
 from assets.graph import graph_nodes
 from bench.daemon import Dagster
+from rlaif_dagster.home import Home
+from rlaif_dagster.instance_config import prepare_dagster_home
 from rlaif_dagster.lineage.runs import INPUTS_TAG
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
@@ -22,7 +24,12 @@ SENSOR = "follow_edits"
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Made once. Its pools let two steps in at a time: a step is a process of one thread, and they are hundreds."""
     study = make_study(tmp_path_factory.mktemp("daemon_edits"))
+    config = prepare_dagster_home(Home(study.home)) / "dagster.yaml"
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("default_limit: 1", "default_limit: 2"), encoding="utf-8"
+    )
     study.up()
     return study
 
