@@ -10,7 +10,7 @@ import pytest
 from rlaif_dagster.warehouse.schemas import TABLES
 from tests.e2e.conftest import PROMPTS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 CELL = ("smollm2-135m-instruct", "structured")
 ARMS = ["base", "dpo", "ppo", "sft"]
 

@@ -44,7 +44,7 @@ def follow(repository: Path, folder: Path, provider: ChatServer) -> None:
     assert {path.name for path in folder.iterdir()} >= {"rlaif-dagster", "my-study"}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_tutorial_on_the_tiny_model(tmp_path: Path, provider: ChatServer) -> None:
     repository = tutorial.fresh_repository(tmp_path / "repository")
     data = repository / "data"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlaif_dagster.language.base_model import LanguageModel
 
 __all__ = ["local_ray"]
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("local_ray")]
 CHATS = [[{"role": "user", "content": f"Tell me of {word}."}] for word in ("rain", "salt", "iron", "moss", "wind")]
 
 

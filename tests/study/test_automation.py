@@ -16,7 +16,7 @@ from tests.checkout import Checkout
 from tests.study.conftest import CONSTITUTION, make_study
 from tests.study.test_edits import CONCLUSIONS, POLICIES, after
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 EVERYTHING = {
     "prompts", "completions", "base_benchmarks", "base_responses", "revisions", "judgments", "preference_pairs",
     "judge_agreement", "reward_model", *after(*POLICIES), *CONCLUSIONS,

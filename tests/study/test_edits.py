@@ -17,7 +17,7 @@ import pytest
 from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 POLICIES = {"sft", "dpo", "ppo"}
 CONCLUSIONS = {"adherence", "head_to_head", "qualitative", "report", "results"}
 

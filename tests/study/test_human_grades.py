@@ -11,7 +11,7 @@ import pytest
 from rlaif_dagster.home import Home, report_path
 from tests.checkout import Checkout
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.browser]
 
 
 @pytest.fixture

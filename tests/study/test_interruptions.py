@@ -18,7 +18,7 @@ from rlaif_dagster.warehouse.schemas import TABLES
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 KILLS = 10
 
 

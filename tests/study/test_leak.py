@@ -22,7 +22,7 @@ from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
 from tests.rlaif_dagster.judging.chat_server import Reply, fails, says, serving
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 KEY = "planted-1ea4c0de-55fe2b"  # in no provider's form, so that only its value can give it away
 FORMS = (KEY.encode(), base64.b64encode(KEY.encode())[:-4], KEY.encode("utf-16-le"), KEY.encode().hex().encode())
 JUDGE = """\

@@ -17,7 +17,7 @@ from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
 from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, fails, serving, shown, verdict
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 PRINCIPLES = 10
 LABELS = 6
 JUDGE = """\

@@ -9,7 +9,7 @@ import pytest
 
 from tests.checkout import Checkout
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 JUDGING = "judge: likelihood\npairs: {min_margin: 0.0, held_out_share: 0.4}\n"
 
 

@@ -19,7 +19,7 @@ from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, serving, 
 from tests.rlaif_dagster.judging.conftest import constitution, pair
 
 __all__ = ["local_ray"]
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("local_ray")]
 UNSET = "NO_SUCH_VARIABLE"
 PAIRS = [pair(number) for number in range(12)]
 LAW = constitution("Prefer the good answer.")

@@ -16,7 +16,7 @@ from rlaif_dagster.lineage.remote import Ended, Order, execute_on_ray
 from tests.local_ray import local_ray
 
 __all__ = ["local_ray"]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 OF_THE_NODE = {"RLAIF_VLLM": "/node/bin/vllm", "RLAIF_PROCESSES": "7", "RLAIF_SHARDS": "7"}
 
 

@@ -222,7 +222,7 @@ def begin(call: Call, until: Path) -> multiprocessing.process.BaseProcess:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_processes_that_are_killed_end_together_and_go_on_to_the_same_adapter(
     given: Given, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
