@@ -147,35 +147,6 @@ def test_a_new_constitution_is_another_cell_and_a_removed_one_leaves_the_rest_al
         other.write_bytes(content)
 
 
-def test_a_removed_constitution_that_was_made_leaves_the_results_and_then_the_disk(made: Checkout) -> None:
-    other = made.data / "constitutions" / "other.yaml"
-    made.up("--constitution", "other", "--select", "judge_agreement")
-    made.up("--constitution", "all", "--select", "results")
-    content, of_other = other.read_bytes(), "select count(*) as n from judge_agreement where constitution = 'other'"
-    results = str(made.home / "warehouse" / "results.duckdb")
-
-    def published() -> int:
-        with duckdb.connect(results, read_only=True) as connection:
-            return int(connection.sql(of_other).fetchall()[0][0])
-
-    assert published() > 0
-    other.unlink()
-    try:
-        [step] = made.planned()
-        assert (step["asset"], step["reasons"]) == ("results", ["other was removed"])
-        made.up()
-        assert made.planned() == []
-        assert published() == 0
-        assert made.rows(of_other) != [{"n": 0}]  # the tables themselves keep what was made, until it is to go
-        assert made.rlaif("gc", "--removed", "--yes").returncode == 0
-        assert made.rows(of_other) == [{"n": 0}]
-        assert [*(made.home / "history" / "judge_agreement").glob("other*")] == []
-        assert made.planned() == []
-    finally:
-        other.write_bytes(content)
-    assert made.planned() == []  # it is not one of study.yaml's
-
-
 def test_an_edit_that_comes_out_the_same_stops_where_it_does(made: Checkout) -> None:
     """The first principle's id is stored in every judgment, its weight is not: new weights change the pairs at most."""
     before = made.versions()
@@ -261,3 +232,34 @@ def test_watching_follows_edits_until_it_is_interrupted(made: Checkout) -> None:
         finally:
             watching.kill()
     assert made.planned() == []
+
+
+def test_a_removed_constitution_that_was_made_leaves_the_results_and_then_the_disk(made: Checkout) -> None:
+    other = made.data / "constitutions" / "other.yaml"
+    made.up("--constitution", "other", "--select", "judge_agreement")
+    made.up("--constitution", "all", "--select", "results")
+    content, of_other = other.read_bytes(), "select count(*) as n from judge_agreement where constitution = 'other'"
+    results = str(made.home / "warehouse" / "results.duckdb")
+
+    def published() -> int:
+        with duckdb.connect(results, read_only=True) as connection:
+            return int(connection.sql(of_other).fetchall()[0][0])
+
+    assert published() > 0
+    other.unlink()
+    try:
+        [step] = made.planned()
+        assert (step["asset"], step["reasons"]) == ("results", ["other was removed"])
+        made.up()
+        assert made.planned() == []
+        assert published() == 0
+        assert made.rows(of_other) != [{"n": 0}]  # the tables themselves keep what was made, until it is to go
+        assert made.rlaif("gc", "--removed", "--yes").returncode == 0
+        assert made.rows(of_other) == [{"n": 0}]
+        assert [
+            path for path in (made.home / "history" / "judge_agreement" / "other").rglob("*") if path.is_file()
+        ] == []
+        assert made.planned() == []
+    finally:
+        other.write_bytes(content)
+    assert made.planned() == []  # it is not one of study.yaml's
