@@ -15,7 +15,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -206,7 +206,8 @@ def open_cache(path: Path) -> Iterator[AnswerCache]:
         _prepare(connection)
         yield AnswerCache(connection)
     finally:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # which flushes
+        with suppress(sqlite3.Error):  # where it failed before, that is the error to tell
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # which flushes
         connection.close()
 
 

@@ -88,6 +88,8 @@ def _is_forsaken(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     begun = (record and (record.start_time or record.create_timestamp.timestamp())) or time.time()
     if time.time() - begun < SECONDS_OF_SILENCE or not _is_of_this_home(instance):
         return False
+    if PROCESS_TAG not in run.tags and not isinstance(instance.run_launcher, DefaultRunLauncher):
+        return False  # its process is on another machine on purpose
     return not any(run.run_id[:8] in one.what for one in holders(current_home()))
 
 
