@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rlaif_dagster.planning import Event, Step
+    from rlaif_dagster.warehouse.store import Cell
 
 
 class Progress:
@@ -23,6 +24,7 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.done = 0
+        self.under_way: set[tuple[str, Cell]] = set()
         self.remaining: int | None = None
 
     def __call__(self, event: Event) -> None:
@@ -52,7 +54,9 @@ class Progress:
                 pass
 
     def _started(self, name: str, step: Step) -> None:
-        number = f"{self.done + 1}/{self.done + max(self.remaining or 0, 1)}"
+        self.under_way.add((step.asset, step.cell))
+        place = self.done + len(self.under_way)
+        number = f"{place}/{max(self.done + (self.remaining or 0), place)}"
         expected = f", about {duration(step.seconds)}" if step.seconds is not None else ""
         price = f", {dollars(step.usd)}" if step.usd else ""
         self.console.print(f"[dim]{number:>7}[/dim]  {name}{expected}{price} …")
@@ -61,6 +65,8 @@ class Progress:
         from rich.markup import escape
 
         self.done += 1
+        if event.step:
+            self.under_way.discard((event.step.asset, event.step.cell))
         self.remaining = max((self.remaining or 0) - 1, 0)
         took = f" {duration(event.seconds)}" if event.seconds is not None else ""
         message = f" [dim]{escape(event.message)}[/dim]" if event.message else ""

@@ -1,8 +1,9 @@
 """What was asked of providers and what came of it: requests by outcome, tokens, seconds and US dollars.
 
-One row a payer, endpoint and outcome, in the same file and the same transaction as the answers. A payer is a process. A
-budget is held against what the own payer spent: another one that judges at the same time spends its own. Answers of the past
-give the plan its measures: tokens a character, tokens and seconds a reply.
+One row a payer, endpoint and outcome, in the same file and the same transaction as the answers. A payer is a process, or a
+part of its work (`part_of_payer`), whose spending counts as the process's too. A budget is held against what the own payer
+spent: another one that judges at the same time spends its own. Answers of the past give the plan its measures: tokens a
+character, tokens and seconds a reply.
 
 A request that ended without an answer may have been billed all the same (a timeout says nothing about the price). What it can
 have cost at most is booked beside what is known to be paid, never within it.
@@ -22,6 +23,7 @@ from rlaif_dagster.home import Home
 
 PROCESS = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 ANSWERED = "answered"
+OWN = "(process = ?1 OR substr(process, 1, length(?1) + 1) = ?1 || '/')"  # rows of a payer and of its parts
 
 LEDGER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -81,6 +83,11 @@ def payer() -> str:
     return _acting_for or PROCESS
 
 
+def part_of_payer(part: str) -> str:
+    """A payer of its own for a part of this one's work, done beside others."""
+    return f"{payer()}/{part}"
+
+
 def book(connection: sqlite3.Connection, entry: Entry, process: str | None = None) -> None:
     """Add an entry to its row, within the caller's transaction."""
     connection.execute(
@@ -99,14 +106,14 @@ def book(connection: sqlite3.Connection, entry: Entry, process: str | None = Non
 
 def spent_usd(home: Home) -> float:
     """US dollars that this process paid for answers."""
-    sql = "SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE process = ?"
+    sql = f"SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE {OWN}"
     ((total,),) = _query(home, sql, payer()) or [(0.0,)]
     return float(total)
 
 
 def unsure_usd(home: Home) -> float:
     """US dollars that requests of this process may have cost beyond what was paid for answers, at most."""
-    sql = "SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE process = ?"
+    sql = f"SELECT coalesce(sum(unsure_usd), 0) FROM ledger WHERE {OWN}"
     ((total,),) = _query(home, sql, payer()) or [(0.0,)]
     return float(total)
 
@@ -124,7 +131,7 @@ def total_usd(home: Home) -> float:
 
 def outcomes(home: Home) -> dict[str, int]:
     """This process's requests by outcome."""
-    sql = "SELECT outcome, sum(requests) FROM ledger WHERE process = ? GROUP BY outcome ORDER BY outcome"
+    sql = f"SELECT outcome, sum(requests) FROM ledger WHERE {OWN} GROUP BY outcome ORDER BY outcome"
     return {str(outcome): int(requests) for outcome, requests in _query(home, sql, payer())}
 
 

@@ -27,13 +27,22 @@ SECONDS_AFTER_END = 30.0  # of a run that has not given its slots back: what Dag
 SECONDS_BETWEEN_TRIES = 1.0  # of a command line that waits for a slot
 
 
-def in_the_way(instance: dg.DagsterInstance, pool: str) -> str | None:
-    """Who holds the slots of a pool, or queues for them, in words; None where one is free."""
+def in_the_way(instance: dg.DagsterInstance, pool: str, own: int | None = None) -> str | None:
+    """Who holds the slots of a pool, or queues for them, in words; None where one is free. `own` counts the steps that this
+    process has under way there, which may not have taken their slots yet; without it runs of this process count as any."""
     info = instance.event_log_storage.get_concurrency_info(pool)
     runs = {*info.active_run_ids, *info.assigned_run_ids, *info.pending_run_ids}
-    if info.limit is None or len(runs) < info.limit:
+    if info.limit is None:
+        return None
+    others = {run_id for run_id in runs if not _is_own(instance, run_id)} if own else runs
+    if len(others) + (own or 0) < info.limit:
         return None
     return " and ".join(sorted(_described(instance, run_id) for run_id in runs))
+
+
+def _is_own(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.tags.get(PROCESS_TAG) == process_name()
 
 
 def _described(instance: dg.DagsterInstance, run_id: str) -> str:

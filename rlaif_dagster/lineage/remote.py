@@ -1,25 +1,25 @@
 """One asset's partition as one run of Dagster: in this process, or with `RLAIF_STEPS=ray` in a process on a Ray cluster.
 
 The step on the cluster opens the same storage of Dagster and the same RLAIF_HOME, which all nodes must share (the path alone
-where RLAIF_STORE and RLAIF_POSTGRES say where things are), books what it
-spends as the command line's, and holds its locks where it runs. A process that dies is replaced by Ray; the run that it left
-behind is closed first, or it would keep its pool's slot.
+where RLAIF_STORE and RLAIF_POSTGRES say where things are), books what it spends on the account that it is given, and holds its
+locks where it runs. A process that dies is replaced by Ray; the run that it left behind is closed first, or it would keep its
+pool's slot.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
 
+from rlaif_dagster.errors import UserError
 from rlaif_dagster.handed_on import to_a_step
 from rlaif_dagster.home import current_home, data_folder
-from rlaif_dagster.judging.ledger import act_for, payer
+from rlaif_dagster.judging.ledger import act_for
 from rlaif_dagster.lineage.failures import failure_in
 from rlaif_dagster.lineage.runs import INTERRUPTED_TAG, UNFINISHED, Failure, open_instance, was_interrupted
 from rlaif_dagster.shards import RAY, RAY_CONFIG, RESTARTS, STEPS, connect, result_of
@@ -69,8 +69,9 @@ def execute(order: Order, defs: dg.Definitions, instance: dg.DagsterInstance) ->
     return Ended(None if result.success else failure_in(result.all_events))
 
 
-def execute_on_ray(order: Order, tags: Mapping[str, str], load: Callable[[], dg.Definitions]) -> Ended:
-    """The run, on the cluster. `tags` are the step's own, which say what it asks for; `load` gives the definitions there."""
+def send(order: Order, account: str, tags: Mapping[str, str], load: Callable[[], dg.Definitions]) -> Any:
+    """Start the run on the cluster; Ray's reference to it. `account` pays its judges, `tags` are the step's own, which say what
+    it asks for; `load` gives the definitions there."""
     connect()
     import ray
 
@@ -78,24 +79,50 @@ def execute_on_ray(order: Order, tags: Mapping[str, str], load: Callable[[], dg.
     asked = json.loads(tags.get(RAY_CONFIG, "{}")).get("num_gpus", 0.0)
     # a process a step: what a step had loaded is gone with it
     task: Any = ray.remote(num_cpus=1, num_gpus=asked, max_retries=RESTARTS, max_calls=1)(_on_the_cluster)
-    reference = task.remote(environment, payer(), order, load)
+    return task.remote(environment, account, order, load)
+
+
+def first_ended(references: Sequence[Any], seconds: float | None = None) -> list[Any]:
+    """Those of the runs that have ended, when there is one, or after so many seconds."""
+    import ray
+
+    return list(ray.wait(list(references), num_returns=1, timeout=seconds)[0])
+
+
+def come_to(reference: Any) -> Ended:
+    """How a run on the cluster ended, waited for. What keeps a run from starting there, or from ending, is its failure."""
+    import ray
+
     try:
         ended: Ended = result_of(reference)
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-        ray.cancel(reference)
-        ray.wait([reference], timeout=SECONDS_TO_STOP)
-        return Ended(interrupted=True)
+    except UserError as error:
+        return Ended(Failure(str(error), fixable=True))
+    except ray.exceptions.RayError as error:
+        return Ended(Failure(f"on the cluster: {' '.join(str(error).split())}"))
+    if ended.interrupted:
+        return Ended(Failure("it was interrupted on the cluster"))
     return ended
 
 
+def cancel(references: Sequence[Any]) -> None:
+    """Interrupt the runs, and give them time to close."""
+    if not references:
+        return
+    import ray
+
+    for reference in references:
+        ray.cancel(reference)
+    ray.wait(list(references), num_returns=len(references), timeout=SECONDS_TO_STOP)
+
+
 def _on_the_cluster(
-    environment: Mapping[str, str | None], process: str, order: Order, load: Callable[[], dg.Definitions]
+    environment: Mapping[str, str | None], account: str, order: Order, load: Callable[[], dg.Definitions]
 ) -> Ended:
     for name, value in environment.items():  # before the definitions are loaded: they read the user's files
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-    act_for(process)
+    act_for(account)
     defs = load()
     with open_instance(current_home()) as instance:
         _close_what_died(order, instance)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from rlaif_dagster.home import CHECKOUT, Home, current_home
+from rlaif_dagster.instance_config import prepare_dagster_home
+from rlaif_dagster.lineage.runs import PARTITION_TAG, open_instance
 from rlaif_dagster.locks import Holder, holders
 from tests.checkout import Checkout
 from tests.study.conftest import make_study
@@ -110,6 +114,57 @@ def test_rlaif_up_hands_its_steps_to_the_cluster_and_one_that_is_killed_is_made_
     assert set(records(on_ray).values()) == {1}
     same_tables(on_ray, undisturbed)
     same_files(on_ray, undisturbed)
+
+
+def test_what_is_ready_is_made_at_the_same_time(
+    on_ray: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cells, as far as their pools' two slots let them, with the versions that they have one after the other."""
+    some = ("--constitution", "all", "--select", "+preference_pairs")
+    alone = Checkout(on_ray.data, tmp_path / "alone")
+    alone.up(*some)
+    assert not any(overlap(one, other) for one, other in combinations(spans(alone).values(), 2))
+    settings = prepare_dagster_home(Home(on_ray.home)) / "dagster.yaml"
+    settings.write_text(settings.read_text().replace("default_limit: 1", "default_limit: 2"))
+    monkeypatch.setenv("RLAIF_STEPS", "ray")
+    on_ray.up(*some)
+    spent = spans(on_ray)
+    for asset in ("revisions", "judgments"):  # one of each pool, in both cells
+        assert overlap(spent[f"{asset} brief|tiny"], spent[f"{asset} other|tiny"])
+    assert on_ray.versions() == alone.versions()
+    assert set(records(on_ray).values()) == {1}
+
+
+def spans(study: Checkout) -> dict[str, tuple[float, float]]:
+    """When each run began and ended."""
+    with open_instance(Home(study.home)) as instance:
+        return {
+            f"{key.to_user_string()} {one.dagster_run.tags.get(PARTITION_TAG, '')}".strip(): (
+                one.start_time or 0.0,
+                one.end_time or 0.0,
+            )
+            for one in instance.get_run_records()
+            for key in one.dagster_run.asset_selection or ()
+        }
+
+
+def overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return max(one[0], other[0]) < min(one[1], other[1])
+
+
+def test_ctrl_c_ends_the_steps_on_the_cluster(on_ray: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLAIF_STEPS", "ray")
+    process = up(on_ray, "--select", "+completions")
+    wait(
+        lambda: any("completions" in one.what for one in holders(Home(on_ray.home))) or process.poll() is not None, 400
+    )
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told[-3000:]
+    assert holders(Home(on_ray.home)) == []
+    with open_instance(Home(on_ray.home)) as instance:
+        assert all(run.is_finished for run in instance.get_runs())
+    assert "completions" in {step["asset"] for step in on_ray.planned("--select", "+completions")}
 
 
 def holders_on(study: Checkout, asset: str) -> list[Holder]:

@@ -17,6 +17,7 @@ import pytest
 from dagster._core.storage.event_log import SqlEventLogStorage
 
 from rlaif_dagster.home import Home
+from rlaif_dagster.instance_config import prepare_dagster_home
 from rlaif_dagster.lineage.pools import (
     PoolWatch,
     admit_forgotten_steps,
@@ -148,6 +149,24 @@ def test_who_waits_for_a_slot_is_told_who_has_it(home: Home, monkeypatch: pytest
         soon(lambda: instance.event_log_storage.free_concurrency_slots_for_run(run) and None)
         assert wait_for_slot(instance, "accelerator", told.append, 0.05) is True
         assert told == [f"pool accelerator: run {run[:8]} of Dagster brief|tiny has the slot; waiting"]
+
+
+def test_steps_of_this_process_count_before_they_have_their_slots(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    settings = prepare_dagster_home(home) / "dagster.yaml"
+    settings.write_text(settings.read_text().replace("default_limit: 1", "default_limit: 3"))
+    with open_instance(home) as instance:
+        instance.event_log_storage.initialize_concurrency_limit_to_default("accelerator")
+        run = instance.create_run_for_job(
+            trains, tags={PROCESS_TAG: process_name()}, status=dg.DagsterRunStatus.STARTED
+        )
+        assert instance.event_log_storage.claim_concurrency_slot("accelerator", run.run_id, "training").is_claimed
+        assert in_the_way(instance, "accelerator", 1) is None  # the one that has its slot
+        assert in_the_way(instance, "accelerator", 2) is None  # and one that has not
+        assert in_the_way(instance, "accelerator", 3) is not None
+        held_by_another(instance)
+        assert in_the_way(instance, "accelerator", 1) is None
+        assert "of Dagster brief|tiny" in str(in_the_way(instance, "accelerator", 2))
 
 
 def test_ctrl_c_ends_a_run_that_queues_for_a_slot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

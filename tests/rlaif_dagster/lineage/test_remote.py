@@ -12,7 +12,7 @@ import pytest
 
 from rlaif_dagster.home import current_home
 from rlaif_dagster.language import vllm
-from rlaif_dagster.lineage.remote import Ended, Order, execute_on_ray
+from rlaif_dagster.lineage.remote import Ended, Order, come_to, send
 from tests.local_ray import local_ray
 
 __all__ = ["local_ray"]
@@ -50,7 +50,7 @@ def definitions() -> dg.Definitions:
 
 def found() -> dict[str, str | None]:
     """The settings as a step on the cluster finds them."""
-    assert execute_on_ray(Order("environment", "each", None, None, {}), {}, definitions) == Ended()
+    assert come_to(send(Order("environment", "each", None, None, {}), "somebody", {}, definitions)) == Ended()
     told = json.loads(current_home().root.joinpath("environment.json").read_text())
     return {name: told.get(name) for name in OF_THE_NODE}
 

@@ -1,0 +1,112 @@
+"""A plan carried out on a Ray cluster: every step that is ready, and whose pool has a free slot, is a task of Ray's.
+
+When one ends, the plan is resolved again. A step takes its lock where it runs. What a step spends is booked on a part of this
+command's account, so that each knows its own cost. Ctrl-C ends all that is under way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from rlaif_dagster.bucket.local_copy import refresh
+from rlaif_dagster.judging.ledger import part_of_payer
+from rlaif_dagster.lineage.carried import Carried, SharedBudget
+from rlaif_dagster.lineage.pools import SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_TRIES, PoolWatch, in_the_way
+from rlaif_dagster.lineage.remote import cancel, come_to, first_ended, send
+from rlaif_dagster.locks import held_elsewhere, lock_name
+from rlaif_dagster.planning import Event, Outcome, Step
+from rlaif_dagster.records import Record, partition_key
+from rlaif_dagster.resolver import Stale
+from rlaif_dagster.warehouse.store import Cell
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A step under way, its pool, and what there was of it before."""
+
+    step: Step
+    item: Stale
+    pool: str | None
+    before: Record | None
+
+
+@dataclass
+class AtOnce(Carried):
+    """All steps that can be made, at the same time; with a budget one after the other, because each is held to all that is
+    left of it."""
+
+    begun: dict[Any, Begun] = field(default_factory=dict)  # by Ray's reference to the task
+    told: set[tuple[str, Cell, str]] = field(default_factory=set)
+
+    def run(self, budget: SharedBudget) -> Outcome:
+        with self.study.instance() as instance, PoolWatch(instance):
+            try:
+                while True:
+                    waiting = self.waiting()
+                    self.on_event(Event("planned", remaining=len(waiting)))
+                    left_over = self._start(waiting, instance, budget)
+                    if self.begun:
+                        self._await_one(SECONDS_BETWEEN_LOOKS if left_over else None)
+                    elif left_over:
+                        time.sleep(SECONDS_BETWEEN_TRIES)
+                    else:
+                        return self.outcome(waiting)
+            finally:
+                cancel(list(self.begun))
+
+    def _start(self, waiting: Sequence[Stale], instance: dg.DagsterInstance, budget: SharedBudget) -> bool:
+        """Start what can be started; whether anything that is ready is left over."""
+        under_way = {(begun.item.asset, begun.item.cell) for begun in self.begun.values()}
+        ready = [item for item in waiting if item.ready and (item.asset, item.cell) not in under_way]
+        elsewhere = held_elsewhere(self.study.home) if ready else set()
+        left_over = False
+        for item in ready:
+            if self._has_room(item, instance, budget, elsewhere):
+                self._send(item, instance, budget, len(waiting))
+            else:
+                left_over = True
+        return left_over
+
+    def _has_room(
+        self, item: Stale, instance: dg.DagsterInstance, budget: SharedBudget, elsewhere: Container[str]
+    ) -> bool:
+        """Whether a step can start now. The first time that somebody else is in its way, says who."""
+        if budget.usd is not None and self.begun:
+            return False
+        pool = self.pool(item.asset)
+        own = sum(begun.pool == pool for begun in self.begun.values())
+        if (maker := self.holder(item)) is not None:
+            return self._tell(item, f"{maker} is making it; waiting")
+        if lock_name(item.asset, partition_key(item.cell)) in elsewhere:
+            return self._tell(item, "another machine is making it; waiting")
+        if pool and (who := in_the_way(instance, pool, own)) is not None:
+            return False if own else self._tell(item, f"pool {pool}: {who} has the slot; waiting")
+        return True
+
+    def _tell(self, item: Stale, message: str) -> bool:
+        if (item.asset, item.cell, message) not in self.told:
+            self.told.add((item.asset, item.cell, message))
+            self.on_event(Event("waiting", self.step(item), message))
+        return False
+
+    def _send(self, item: Stale, instance: dg.DagsterInstance, budget: SharedBudget, remaining: int) -> None:
+        step, before, pool = self.step(item), self.record(item), self.pool(item.asset)
+        tags = self.study.defs.resolve_assets_def(dg.AssetKey(item.asset)).op.tags
+        order = self.order(item, instance, budget.left())
+        account = part_of_payer(lock_name(item.asset, partition_key(item.cell)))
+        self.on_event(Event("started", step, remaining=remaining))
+        reference = send(order, account, tags, self.study.load or (lambda: self.study.defs))
+        self.begun[reference] = Begun(step, item, pool, before)
+
+    def _await_one(self, seconds: float | None) -> None:
+        """Until a step ends, or so long."""
+        for reference in first_ended(list(self.begun), seconds):
+            begun = self.begun.pop(reference)
+            failure = come_to(reference).failure
+            refresh(self.study.home)  # it may have been made in another home
+            self.end(begun.step, begun.before, self.record(begun.item), failure)
