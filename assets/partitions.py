@@ -20,6 +20,13 @@ BY_DIMS: dict[tuple[str, ...], dg.PartitionsDefinition | None] = {
 }
 
 
+def is_loaded(cell: Cell) -> bool:
+    """Did its model and its constitution have files when the definitions were loaded? Dagster refuses others."""
+    return (cell.model is None or cell.model in MODELS.get_partition_keys()) and (
+        cell.constitution is None or cell.constitution in CONSTITUTIONS.get_partition_keys()
+    )
+
+
 def dims_of(partitions: dg.PartitionsDefinition | None) -> tuple[str, ...]:
     """The dimensions that a partitions definition spans, in the order of BY_DIMS."""
     return next(dims for dims, known in BY_DIMS.items() if known == partitions)

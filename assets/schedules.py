@@ -28,9 +28,9 @@ NIGHTLY, WEEKLY = "nightly", "weekly"
 def every_night(
     context: dg.ScheduleEvaluationContext, project: ProjectResource, warehouse: WarehouseResource
 ) -> dg.SkipReason:
-    files, state, kept = look(project, warehouse)
-    observe_all(context.instance, state, files)
-    stale = [(item.asset, item.cell) for item in stale_in(state, kept)]
+    seen = look(project, warehouse)
+    observe_all(context.instance, seen.state, seen.files)
+    stale = [(item.asset, item.cell) for item in stale_in(seen.state, seen.kept)]
     return _start(context, NIGHTLY, stale, "What is stale in the cells that are kept.", {IF_STALE_TAG: "yes"})
 
 
@@ -43,14 +43,14 @@ def every_night(
 def every_week(
     context: dg.ScheduleEvaluationContext, project: ProjectResource, warehouse: WarehouseResource
 ) -> dg.SkipReason:
-    files, state, kept = look(project, warehouse)
-    grid, wanted = (files.names("models"), files.names("constitutions")), inside(kept)
+    seen = look(project, warehouse)
+    grid, wanted = (seen.files.names("models"), seen.files.names("constitutions")), inside(seen.kept)
     benchmarks = [name for name in graph_nodes() if name.endswith("_benchmarks") and name != "recipe_benchmarks"]
     made = [
         (name, cell)
         for name in benchmarks
         for cell in graph_nodes()[name].cells(*grid)
-        if wanted(cell) and state.record(name, cell)
+        if wanted(cell) and seen.state.record(name, cell)
     ]
     return _start(context, WEEKLY, made, "Benchmarks measured anew.", {REFRESH_TAG: uuid.uuid4().hex[:8]})
 

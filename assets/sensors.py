@@ -41,16 +41,21 @@ def follow_edits(
 ) -> dg.SensorResult:
     """Off until it is switched on in the UI. A wrong file fails the tick, with the line that says what is wrong."""
     instance = context.instance
-    files, state, kept = look(project, warehouse)
+    seen = look(project, warehouse)
     end_dead_runs(instance)
     busy, running = busy_partitions(instance, graph_nodes())
     decision = decide(
-        stale_in(state, kept), state, busy, tries_of(instance), time.time(), max(MAX_UNDER_WAY - running, 0)
+        stale_in(seen.state, seen.kept),
+        seen.state,
+        busy,
+        tries_of(instance),
+        time.time(),
+        max(MAX_UNDER_WAY - running, 0),
     )
     return dg.SensorResult(
-        asset_events=list(unseen(instance, state, all_inputs(state, files))),
+        asset_events=list(unseen(instance, seen.state, all_inputs(seen.state, seen.files))),
         run_requests=[run_request(request) for request in decision.requests],
-        skip_reason=None if decision.requests else dg.SkipReason(str(decision)),
+        skip_reason=None if decision.requests else dg.SkipReason(f"{decision}{seen.remedy}"),
     )
 
 

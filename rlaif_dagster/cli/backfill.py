@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, select
 from rlaif_dagster.cli.study import open_study
 from rlaif_dagster.cli.wording import plural
 from rlaif_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from rlaif_dagster.resolver import State
+    from rlaif_dagster.warehouse.store import Cell
 
 BY_HAND = "by-hand"
 
@@ -48,7 +53,18 @@ def backfill(
         observe_all(instance, study.state(), chosen.project)
         title = f"rlaif backfill{f' --from {start}' if start else ''}"
         cells = f"models {', '.join(chosen.models)}; constitutions {', '.join(chosen.constitutions)}"
+        new = sorted(_without_records(study.state(), partitions))
         made = start_backfill(instance, study.defs.resolve_asset_graph(), partitions, title, cells, tags)
         alive = daemon_is_alive(instance)
     typer.echo(f"Backfill {made}: {plural(len(partitions), 'partition')}.")
     typer.echo("Dagster's daemon works on it; see Runs, Backfills." if alive else "It starts when `rlaif ui` does.")
+    if alive and new:
+        typer.echo(
+            f"Nothing was ever made of {', '.join(new)}: if a file is newer than `rlaif ui`, press Reload definitions there."
+        )
+
+
+def _without_records(state: State, partitions: Iterable[tuple[str, Cell]]) -> set[str]:
+    """Models and constitutions among the partitions of which nothing was ever made."""
+    known = {name for _, key in state.records for name in (key or "").split("|")}
+    return {name for _, cell in partitions for name in (cell.model, cell.constitution) if name} - known

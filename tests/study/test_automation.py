@@ -213,6 +213,15 @@ def test_a_new_constitution_waits_until_somebody_wants_it_and_a_removed_one_is_l
 ) -> None:
     (study.data / "constitutions" / "third.yaml").write_text(CONSTITUTION, encoding="utf-8")
     assert daemon.settle() == {}
+    study.edit("study.yaml", "[brief]", "[brief, third]")
+    study.edit("recipes/dpo.yaml", "epochs: 3", "epochs: 2")
+    edited = daemon("tick")
+    assert ("error" not in edited, [asset for asset, _ in edited["asked"]]) == (True, ["dpo_model"])  # the known cell's
+    study.edit("recipes/dpo.yaml", "epochs: 2", "epochs: 3")
+    daemon("settle")
+    assert daemon("tick")["reason"].endswith("press Reload definitions for: third tiny")
+    assert daemon("schedule", name="every_night")["told"] == "Nothing to do."
+    study.edit("study.yaml", "[brief, third]", "[brief]")
     (study.data / "constitutions" / "third.yaml").unlink()
     (study.data / "constitutions" / "other.yaml").rename(study.data / "away.yaml")
     study.edit("labels/pairs.yaml", "[brief, other]", "[brief]")

@@ -44,7 +44,7 @@ class Daemon:
             dg.build_sensor_context(instance=self.instance, definitions=defs, resources=known) as context,
             patch("assets.sensors.time.time", lambda: shifted),
         ):
-            result = follow_edits(context)
+            result = follow_edits.evaluate_tick(context)  # with what Dagster makes of the requests
         for event in result.asset_events:
             self.instance.report_runless_asset_event(event)
         new = [request for request in result.run_requests if request.run_key not in self.used]
@@ -54,7 +54,7 @@ class Daemon:
             "well": [self.execute(r) for r in new] if execute else [],
             "dropped": len(result.run_requests) - len(new),
             "observed": [[e.asset_key.to_user_string(), e.partition] for e in result.asset_events],
-            "reason": result.skip_reason.skip_message if result.skip_reason else None,
+            "reason": result.skip_message,
         }
 
     def execute(self, request: dg.RunRequest) -> bool:
