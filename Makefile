@@ -6,7 +6,7 @@ WORKERS ?= 2
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check audit bench ui format docs clean
+.PHONY: help venv demo test check slow audit bench ui format docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -36,6 +36,9 @@ check: $(READY) ## what CI runs: format, lint, types, imports, definitions, secr
 	$(BIN)/python -m tests.security.secret_scan
 	$(BIN)/python -m tests.security.dependency_audit
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
+
+slow: $(READY) ## the tests that `make check` leaves out: daemon, browser, kills, Ray, the embedded tutorial, memory; hours, alone
+	$(BIN)/python -m pytest -m slow
 
 audit: $(READY) ## dependencies against known vulnerabilities; fails where the index gives no advisories
 	$(BIN)/python -m tests.security.dependency_audit --strict

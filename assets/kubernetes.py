@@ -13,9 +13,7 @@ import dagster as dg
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.pods import RESOURCES, resources
-from rlaif_dagster.shards import STEPS
-
-KUBERNETES = "kubernetes"
+from rlaif_dagster.shards import KUBERNETES, STEPS
 
 
 def executor() -> dg.ExecutorDefinition | None:

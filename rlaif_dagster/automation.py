@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 from rlaif_dagster.records import cell_of_key, partition_key
 from rlaif_dagster.resolver import Node, Stale, State, resolve
@@ -30,9 +31,13 @@ Key = tuple[str, str | None]  # asset and partition key
 
 @dataclass(frozen=True)
 class Try:
-    """A run that was asked for with certain inputs and has ended, well or not: its time, in seconds since the epoch."""
+    """A run that was asked for with certain inputs and has ended: when, in seconds since the epoch, and how. One that was
+    `interrupted` (its machine or Dagster went down, and said so) says nothing of the step; one that a person `terminated` is not
+    to be started again behind that person's back. A process that was killed without a word `ended`: it may have run out of
+    memory."""
 
     ended_at: float
+    how: Literal["ended", "interrupted", "terminated"] = "ended"
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,13 @@ class Decision:
     under_way: tuple[Key, ...] = ()
     waiting: tuple[Key, ...] = ()
     given_up: tuple[Key, ...] = ()
+    terminated: tuple[Key, ...] = ()
 
     def __str__(self) -> str:
         parts = {
             "asked for": [(r.asset, partition_key(r.cell)) for r in self.requests], "under way": self.under_way,
             "to be tried again later": self.waiting, f"left alone after {MAX_TRIES} failures": self.given_up,
+            "left alone because a person terminated it": self.terminated,
         }  # fmt: skip
         told = [f"{name}: {_listed(keys)}" for name, keys in parts.items() if keys]
         return "; ".join(told) or "everything is fresh"
@@ -120,6 +127,7 @@ def decide(
     requests: list[Request] = []
     waiting: list[Key] = []
     given_up: list[Key] = []
+    terminated: list[Key] = []
     for item in stale:
         key = (item.asset, partition_key(item.cell))
         if not item.ready or key in busy or reads_busy(item, busy, state.nodes, ancestors[item.asset]):
@@ -127,8 +135,11 @@ def decide(
         ended = tries(item)
         record = state.record(item.asset, item.cell)
         made_at = record.ended_at.timestamp() if record else 0.0
-        in_vain = [one.ended_at for one in ended if one.ended_at > made_at]
-        if len(in_vain) >= MAX_TRIES:
+        since = [one for one in ended if one.ended_at > made_at]
+        in_vain = [one.ended_at for one in since if one.how == "ended"]
+        if since and max(since, key=lambda one: one.ended_at).how == "terminated":
+            terminated.append(key)
+        elif len(in_vain) >= MAX_TRIES:
             given_up.append(key)
         elif in_vain and now < max(in_vain) + FIRST_WAIT * 5 ** (len(in_vain) - 1):
             waiting.append(key)
@@ -137,7 +148,7 @@ def decide(
             requests.append(Request(item.asset, item.cell, item.inputs, run_key))
     stale_keys = {(item.asset, partition_key(item.cell)) for item in stale}
     under_way = tuple(sorted((key for key in busy if key in stale_keys), key=str))
-    return Decision(tuple(requests), under_way, tuple(waiting), tuple(given_up))
+    return Decision(tuple(requests), under_way, tuple(waiting), tuple(given_up), tuple(terminated))
 
 
 def ancestors_of(nodes: Mapping[str, Node]) -> dict[str, set[str]]:

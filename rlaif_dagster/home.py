@@ -5,7 +5,7 @@ data/study.yaml. Where there is none it is the checkout.
 
 warehouse/  tables (Parquet), reports and results.duckdb
 models/     trained adapters, one folder a content key
-cache/      base models, judge answers, finished results by the hash of their inputs
+cache/      the embedded base model, judge answers, finished results by the hash of their inputs
 history/    files of earlier versions, one folder a version
 work/       checkpoints of what is unfinished; safe to delete, at the price of starting over
 dagster/    Dagster's own storage

@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-STEPS = "RLAIF_STEPS"  # where steps run; `RAY` is one of its values
+STEPS = "RLAIF_STEPS"  # where steps run; `RAY` and `KUBERNETES` are its values
 RAY = "ray"
+KUBERNETES = "kubernetes"
 RAY_CONFIG = "dagster-ray/config"  # the tag of a step that says what it asks Ray for
 SHARDS = "RLAIF_SHARDS"
 GPUS = "RLAIF_NUM_GPUS"

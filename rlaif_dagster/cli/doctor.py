@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, Selection, select
@@ -72,7 +73,7 @@ def examine(chosen: Selection, home: Home) -> Iterable[Finding]:
         yield base_model(name, spec, home)
         yield from memory(name, chosen, home)
         yield from vllm(name, chosen)
-    yield disk(chosen, home)
+    yield from disks(chosen, home)
     yield from store(home)
     yield from keys(chosen)
 
@@ -212,19 +213,36 @@ def store(home: Home) -> Iterable[Finding]:
         yield Finding("store", "warn", str(error))
 
 
-def disk(chosen: Selection, home: Home) -> Finding:
-    """Free space where results go against what the models still to be fetched and the cells take, roughly."""
+def disks(chosen: Selection, home: Home) -> Iterable[Finding]:
+    """Free space against what the cells take and the models still to be fetched, roughly: results and the embedded model go to
+    RLAIF_HOME, models of the hub to the hub's own cache, which may be the same disk."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     from rlaif_dagster.model_files import cached_folder
 
-    place = next(folder for folder in (home.root, *home.root.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    need = ADAPTERS_AND_TABLES * len(list(chosen.cells()))
+    here, hub = ADAPTERS_AND_TABLES * len(list(chosen.cells())), 0
     for name in chosen.models:
         spec = chosen.project.model(name)
         if not cached_folder(spec, home):
-            need += int((estimate_parameters(name, spec, home) or 0) * BYTES[spec.dtype])
-    text = f"{gibibytes(free)} free at {home.root} (RLAIF_HOME); the chosen cells take at most some {gibibytes(need)}"
+            size = int((estimate_parameters(name, spec, home) or 0) * BYTES[spec.dtype])
+            here, hub = (here, hub + size) if spec.hub else (here + size, hub)
+    cache = Path(HF_HUB_CACHE)
+    if _existing(cache).stat().st_dev == _existing(home.root).stat().st_dev:
+        here, hub = here + hub, 0
+    yield _disk(home.root, "RLAIF_HOME", "the chosen cells take", here)
+    if hub:
+        yield _disk(cache, "the hub's cache; HF_HOME moves it", "the models to be fetched take", hub)
+
+
+def _disk(folder: Path, name: str, what: str, need: int) -> Finding:
+    free = shutil.disk_usage(_existing(folder)).free
+    text = f"{gibibytes(free)} free at {folder} ({name}); {what} at most some {gibibytes(need)}"
     return Finding("disk", "ok" if free > need else "warn", text)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def keys(chosen: Selection) -> Iterable[Finding]:

@@ -18,6 +18,7 @@ from rlaif_dagster.cli.watching import Listing, edits, listing
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rlaif_dagster.judging.budget import SharedBudget
     from rlaif_dagster.planning import Outcome
 
 INTERRUPTED = 130
@@ -39,13 +40,16 @@ def up(
 
     Ctrl-C or a kill loses nothing that is finished: the same command goes on from there.
     """
+    from rlaif_dagster.home import current_home
+    from rlaif_dagster.judging.budget import SharedBudget
+
     console = progress()
     try:
         chosen = select(model, constitution)
-        seen = listing(chosen.project.root)
+        seen, rest = listing(chosen.project.root), SharedBudget(current_home(), budget)
         status = _once(chosen, select_ or (), budget, console)
         if watch:
-            _follow(chosen.project.root, seen, console)
+            _follow(chosen.project.root, seen, rest, console)
     except KeyboardInterrupt:
         console.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(INTERRUPTED) from None
@@ -67,18 +71,27 @@ def _once(chosen: Selection, select_: Sequence[str], budget: float | None, conso
     return 0
 
 
-def _follow(data: Path, seen: Listing, console: Console) -> None:
-    """Wait for edits, and run `rlaif up` again after each, without end. In a process of its own each time: the code
-    location reads the names of the files once, and a new file must be a new partition."""
+def _follow(data: Path, seen: Listing, rest: SharedBudget, console: Console) -> None:
+    """Wait for edits, and run `rlaif up` again after each, without end, with what is left of the budget. In a process of its own
+    each time: the code location reads the names of the files once, and a new file must be a new partition."""
+    import os
     import subprocess
     import sys
 
-    again = [sys.executable, "-m", "rlaif_dagster.cli.main", *(a for a in sys.argv[1:] if a not in ("--watch", "-w"))]
+    from rlaif_dagster.judging.ledger import PAYER, part_of_payer
+
     watching = f"Watching {data}; Ctrl-C ends it."
     console.print(watching)
     for _ in edits(data, seen):
-        subprocess.run(again, check=False)
+        command = [sys.executable, "-m", "rlaif_dagster.cli.main", *again(sys.argv[1:], rest.left())]
+        subprocess.run(command, env=os.environ | {PAYER: part_of_payer("watch")}, check=False)
         console.print(watching)
+
+
+def again(arguments: Sequence[str], budget_usd: float | None) -> list[str]:
+    """The arguments without the watching, and with what is left of the budget: of two `--budget` the last one holds."""
+    kept = [one for one in arguments if one not in ("--watch", "-w")]
+    return kept if budget_usd is None else [*kept, "--budget", str(budget_usd)]
 
 
 def print_results(chosen: Selection) -> None:

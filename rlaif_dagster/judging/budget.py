@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rlaif_dagster.home import Home
+from rlaif_dagster.judging.ledger import committed_usd
+
 
 @dataclass
 class Budget:
@@ -28,3 +31,18 @@ class Budget:
         self.reserved -= most
         self.spent += cost
         self.unsure += most if unsure else 0.0
+
+
+class SharedBudget:
+    """US dollars for all judging of one command together; None is without limit. What was judged is kept."""
+
+    def __init__(self, home: Home, usd: float | None) -> None:
+        self.home, self.usd, self.before, self.told = home, usd, committed_usd(home), 0.0
+
+    def tell(self, usd: float) -> None:
+        """A step spent so much, which stands in this home's ledger only if it ran in this home."""
+        self.told += usd
+
+    def left(self) -> float | None:
+        """What may still be spent."""
+        return None if self.usd is None else max(self.usd - max(committed_usd(self.home) - self.before, self.told), 0.0)

@@ -22,6 +22,7 @@ from uuid import uuid4
 from rlaif_dagster.home import Home
 
 PROCESS = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+PAYER = "RLAIF_PAYER"  # set by a command that starts another one, for which it pays
 ANSWERED = "answered"
 OWN = "(process = ?1 OR substr(process, 1, length(?1) + 1) = ?1 || '/')"  # rows of a payer and of its parts
 
@@ -79,8 +80,8 @@ def act_for(payer: str) -> None:
 
 
 def payer() -> str:
-    """Whose money this process spends."""
-    return _acting_for or PROCESS
+    """Whose money this process spends: its own, or that of the command that started it."""
+    return _acting_for or os.environ.get(PAYER) or PROCESS
 
 
 def part_of_payer(part: str) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 import dagster as dg
 
 from rlaif_dagster.bucket.local_copy import refresh
+from rlaif_dagster.judging.budget import SharedBudget
 from rlaif_dagster.judging.ledger import part_of_payer
-from rlaif_dagster.lineage.carried import Carried, SharedBudget
+from rlaif_dagster.lineage.carried import Carried
 from rlaif_dagster.lineage.pools import SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_TRIES, PoolWatch, in_the_way
 from rlaif_dagster.lineage.remote import cancel, come_to, first_ended, send
 from rlaif_dagster.locks import held_elsewhere, lock_name
@@ -51,7 +52,7 @@ class AtOnce(Carried):
                     self.on_event(Event("planned", remaining=len(waiting)))
                     left_over = self._start(waiting, instance, budget)
                     if self.begun:
-                        self._await_one(SECONDS_BETWEEN_LOOKS if left_over else None)
+                        self._await_one(SECONDS_BETWEEN_LOOKS if left_over else None, budget)
                     elif left_over:
                         time.sleep(SECONDS_BETWEEN_TRIES)
                     else:
@@ -103,10 +104,11 @@ class AtOnce(Carried):
         reference = send(order, account, tags, self.study.load or (lambda: self.study.defs))
         self.begun[reference] = Begun(step, item, pool, before)
 
-    def _await_one(self, seconds: float | None) -> None:
+    def _await_one(self, seconds: float | None, budget: SharedBudget) -> None:
         """Until a step ends, or so long."""
         for reference in first_ended(list(self.begun), seconds):
             begun = self.begun.pop(reference)
-            failure = come_to(reference).failure
+            ended = come_to(reference)
+            budget.tell(ended.committed_usd)
             refresh(self.study.home)  # it may have been made in another home
-            self.end(begun.step, begun.before, self.record(begun.item), failure)
+            self.end(begun.step, begun.before, self.record(begun.item), ended.failure)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from rlaif_dagster.bucket.local_copy import refresh
-from rlaif_dagster.home import Home
-from rlaif_dagster.judging.ledger import committed_usd
+from rlaif_dagster.judging.budget import SharedBudget
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.remote import Order
 from rlaif_dagster.lineage.runs import INPUTS_TAG, PROCESS_TAG, Failure, inputs_tag, observe_parents, process_name
@@ -23,17 +22,6 @@ from rlaif_dagster.planning import Event, OnEvent, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
 from rlaif_dagster.resolver import Stale
 from rlaif_dagster.warehouse.store import Cell
-
-
-class SharedBudget:
-    """US dollars for all judging of one command together; None is without limit. What was judged is kept."""
-
-    def __init__(self, home: Home, usd: float | None) -> None:
-        self.home, self.usd, self.before = home, usd, committed_usd(home)
-
-    def left(self) -> float | None:
-        """What may still be spent."""
-        return None if self.usd is None else max(self.usd - (committed_usd(self.home) - self.before), 0.0)
 
 
 @dataclass

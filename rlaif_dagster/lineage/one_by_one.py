@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from rlaif_dagster.lineage.carried import Carried, SharedBudget
+from rlaif_dagster.judging.budget import SharedBudget
+from rlaif_dagster.lineage.carried import Carried
 from rlaif_dagster.lineage.pools import PoolWatch, in_the_way, wait_for_slot
 from rlaif_dagster.lineage.remote import execute
 from rlaif_dagster.lineage.runs import Failure

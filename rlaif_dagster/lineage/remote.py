@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -19,7 +19,7 @@ import dagster as dg
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.handed_on import to_a_step
 from rlaif_dagster.home import current_home, data_folder
-from rlaif_dagster.judging.ledger import act_for
+from rlaif_dagster.judging.ledger import act_for, committed_usd
 from rlaif_dagster.lineage.failures import failure_in
 from rlaif_dagster.lineage.runs import INTERRUPTED_TAG, UNFINISHED, Failure, open_instance, was_interrupted
 from rlaif_dagster.shards import RAY, RAY_CONFIG, RESTARTS, STEPS, connect, result_of
@@ -41,10 +41,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: with an error, by a person's interrupt, or well."""
+    """How a run ended: with an error, by a person's interrupt, or well; and what judges were paid or may have billed for it, by
+    the ledger of the home where it ran, US dollars."""
 
     failure: Failure | None = None
     interrupted: bool = False
+    committed_usd: float = 0.0
 
 
 def steps_on_ray() -> bool:
@@ -99,9 +101,7 @@ def come_to(reference: Any) -> Ended:
         return Ended(Failure(str(error), fixable=True))
     except ray.exceptions.RayError as error:
         return Ended(Failure(f"on the cluster: {' '.join(str(error).split())}"))
-    if ended.interrupted:
-        return Ended(Failure("it was interrupted on the cluster"))
-    return ended
+    return replace(ended, failure=Failure("it was interrupted on the cluster")) if ended.interrupted else ended
 
 
 def cancel(references: Sequence[Any]) -> None:
@@ -123,10 +123,12 @@ def _on_the_cluster(
         if value is not None:
             os.environ[name] = value
     act_for(account)
+    before = committed_usd(current_home())
     defs = load()
     with open_instance(current_home()) as instance:
         _close_what_died(order, instance)
-        return execute(order, defs, instance)
+        ended = execute(order, defs, instance)
+    return replace(ended, committed_usd=committed_usd(current_home()) - before)
 
 
 def _close_what_died(order: Order, instance: dg.DagsterInstance) -> None:

@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 import psutil
@@ -123,10 +125,21 @@ def _ran_at(pid: int, moment: float) -> bool:
         return False
 
 
-def process_name() -> str:
-    """Host, process id and the process's start, which tells it from a later one with the same id."""
-    process = psutil.Process()
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+def process_name(pid: int | None = None) -> str:
+    """Host, process id and the process's start, which tells it from a later one with the same id. By default this process's."""
+    process = psutil.Process(pid)
+    return f"{socket.gethostname()}:{process.pid}:{_start_of(process)}"
+
+
+def _start_of(process: psutil.Process) -> str:
+    """When a process started: the boot and the clock ticks since then where the system tells them, because psutil's time moves
+    when the clock is set."""
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return f"{process.create_time():.2f}"
+    return f"{boot[:8]}-{stat.rpartition(')')[2].split()[19]}"
 
 
 def _is_alive(process: str) -> bool:
@@ -134,7 +147,7 @@ def _is_alive(process: str) -> bool:
     _, pid, started = process.rsplit(":", 2)
     try:
         found = psutil.Process(int(pid))
-        return found.status() != psutil.STATUS_ZOMBIE and f"{found.create_time():.2f}" == started
+        return found.status() != psutil.STATUS_ZOMBIE and _start_of(found) == started
     except psutil.NoSuchProcess:
         return False
 
@@ -185,9 +198,26 @@ def tries_of(instance: dg.DagsterInstance) -> Callable[[Stale], Sequence[Try]]:
     def tries(item: Stale) -> Sequence[Try]:
         same = dg.RunsFilter(statuses=finished, tags={INPUTS_TAG: inputs_tag(item)})
         ended = instance.get_run_records(same, limit=50)
-        return [Try(one.end_time or 0.0) for one in ended if INTERRUPTED_TAG not in one.dagster_run.tags]
+        return [
+            Try(one.end_time or 0.0, _how(instance, one.dagster_run))
+            for one in ended if INTERRUPTED_TAG not in one.dagster_run.tags
+        ]  # fmt: skip
 
     return tries
+
+
+def _how(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Literal["ended", "interrupted", "terminated"]:
+    if run.status == Status.CANCELED:
+        return "terminated"
+    entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE) if run.is_failure else []
+    events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    return "interrupted" if _is_interrupted(events) else "ended"
+
+
+def _is_interrupted(events: Iterable[dg.DagsterEvent]) -> bool:
+    """Did a signal end the run, without a person's request to Dagster?"""
+    ends = [event.event_specific_data for event in events if event.is_job_failure]
+    return any(getattr(end, "failure_reason", None) == RunFailureReason.UNEXPECTED_TERMINATION for end in ends)
 
 
 def last_failures(instance: dg.DagsterInstance, nodes: Mapping[str, Node]) -> dict[Key, tuple[float, str]]:
@@ -253,5 +283,4 @@ class Failure:
 
 def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     """Did a person end the run? Dagster closes it as failed, and says why."""
-    ends = [event.event_specific_data for event in result.all_events if event.is_job_failure]
-    return any(getattr(end, "failure_reason", None) == RunFailureReason.UNEXPECTED_TERMINATION for end in ends)
+    return _is_interrupted(result.all_events)

@@ -19,16 +19,19 @@ from rlaif_dagster.errors import UserError
 
 MAX_BYTES = 1 << 20  # of a file; the largest that comes with the package has some 2,000
 MAX_CHARACTERS = 4 << 20  # with every alias written out
+SHOWN = 60  # characters of a key in a message
 MAX_DEPTH = 40  # of collections inside one another; the package's own need 5
 
 
 @dataclass
 class _Node:
-    """A value being read: its characters so far, aliases written out, and how deep it goes."""
+    """A value being read: its characters so far, aliases written out, how deep it goes, and the keys of a mapping."""
 
     anchor: str | None
     characters: int = 1
     depth: int = 1
+    keys: set[str] | None = None  # of a mapping, those read so far
+    at_key: bool = True  # of a mapping: a key comes next, not a value
 
 
 def read_limited(path: Path) -> str:
@@ -50,10 +53,12 @@ def _check(text: str, path: Path) -> None:
     open_nodes = [_Node(None)]
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.CollectionStartEvent):
-            open_nodes.append(_Node(event.anchor))
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            open_nodes.append(_Node(event.anchor, keys=set() if is_mapping else None))
         elif isinstance(event, yaml.CollectionEndEvent):
             _close(open_nodes.pop(), open_nodes[-1], finished)
         elif isinstance(event, yaml.ScalarEvent):
+            _note_key(event, open_nodes[-1], path)
             _close(_Node(event.anchor, 1 + len(event.value), 0), open_nodes[-1], finished)
         elif isinstance(event, yaml.AliasEvent):
             if any(node.anchor == event.anchor for node in open_nodes):
@@ -70,7 +75,21 @@ def _check(text: str, path: Path) -> None:
             )
 
 
+def _note_key(event: yaml.ScalarEvent, parent: _Node, path: Path) -> None:
+    """The loader would keep the last of two equal keys, and say nothing of the first."""
+    if parent.keys is None or not parent.at_key:
+        return
+    if event.value in parent.keys:
+        assert event.start_mark is not None
+        line = event.start_mark.line + 1
+        raise UserError(
+            f"{path}: line {line}: key {event.value[:SHOWN]!r} stands there twice; put its contents under one"
+        )
+    parent.keys.add(event.value)
+
+
 def _close(node: _Node, parent: _Node, finished: dict[str, _Node]) -> None:
+    parent.at_key = not parent.at_key
     parent.characters += node.characters
     parent.depth = max(parent.depth, node.depth + 1)
     if node.anchor:

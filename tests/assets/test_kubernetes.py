@@ -142,6 +142,10 @@ def test_the_image_is_the_locked_environment_and_holds_no_results() -> None:
     for line in text.splitlines():
         if line.startswith("COPY "):
             assert all((CHECKOUT / source).exists() for source in line.split()[1:-1])
+    before = text.partition("RUN pip")[0]  # an editable install knows the packages that are there when it is made
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {name.rstrip("*").rstrip(".") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert all(f"COPY {package}/__init__.py {package}/" in before for package in packages)
     ignored = (CHECKOUT / ".dockerignore").read_text(encoding="utf-8").split()
     assert {".git", ".rlaif", "**/.env"} <= set(ignored)
 

@@ -50,9 +50,9 @@ def test_the_tutorial_on_the_tiny_model(tmp_path: Path, provider: ChatServer) ->
     data = repository / "data"
     (data / "models/smollm2-135m-instruct.yaml").write_text(f"folder: {make_tiny_model(tmp_path / 'model')}\n")
     for stage, text in RECIPES.items():
-        (data / f"recipes/{stage}.yaml").write_text(
-            text.replace("judge: likelihood\n", "judge: likelihood-exemplars\n")
-        )
+        path = data / f"recipes/{stage}.yaml"
+        _, models, own = path.read_text().partition("models:\n")  # what ends the shipped file stays
+        path.write_text(text.replace("judge: likelihood\n", "judge: likelihood-exemplars\n") + models + own)
     (data / "prompts/study.jsonl").write_text(prompt_lines({"train": 9, "eval": 3, "qualitative": 2}))
     tutorial.commit(repository)
     follow(repository, tmp_path, provider)

@@ -40,6 +40,7 @@ ATTACKS = {
     "a number without end": ("principles: [{id: a, weight: " + "9" * 6_000 + "}]\n", "not valid YAML"),
     "a date that is none": ("principles: [{id: a, text: 2001-99-99}]\n", "not valid YAML: month must be in 1..12"),
     "half a character": ('principles: [{id: a, text: "a rule \\ud800 of ours"}]\n', "not valid YAML"),
+    "a key twice": ("principles: [{id: a, text: A rule of ours., id: b}]\n", "line 1: key 'id' stands there twice"),
     "escape sequences": ('"\\e]0;owned\\a\\e[2J": 1\nprinciples: [{id: a, text: A rule of ours.}]\n', "\\x1b]0;owned\\x07\\x1b[2J"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -152,19 +153,25 @@ def overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return max(one[0], other[0]) < min(one[1], other[1])
 
 
-def test_ctrl_c_ends_the_steps_on_the_cluster(on_ray: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_the_steps_on_the_cluster(
+    undisturbed: Checkout, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that would take minutes."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     monkeypatch.setenv("RLAIF_STEPS", "ray")
-    process = up(on_ray, "--select", "+completions")
-    wait(
-        lambda: any("completions" in one.what for one in holders(Home(on_ray.home))) or process.poll() is not None, 400
-    )
+    study = Checkout(tmp_path / "data", tmp_path / "home")
+    for mine, other in ((study.data, undisturbed.data), (study.home, undisturbed.home)):
+        shutil.copytree(other, mine)
+    study.edit("recipes/dpo.yaml", "max_length: 400", "epochs: 2000\nmax_length: 400")
+    process = up(study, "--select", "dpo_model")
+    wait(lambda: holders_on(study, "dpo_model") or process.poll() is not None, 120)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told[-3000:]
-    assert holders(Home(on_ray.home)) == []
-    with open_instance(Home(on_ray.home)) as instance:
+    assert holders(Home(study.home)) == []
+    with open_instance(Home(study.home)) as instance:
         assert all(run.is_finished for run in instance.get_runs())
-    assert "completions" in {step["asset"] for step in on_ray.planned("--select", "+completions")}
+    assert [step["asset"] for step in study.planned("--select", "dpo_model")] == ["dpo_model"]
 
 
 def holders_on(study: Checkout, asset: str) -> list[Holder]:

@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from rlaif_dagster import memory_places
 from rlaif_dagster.cli.cells import select
-from rlaif_dagster.cli.doctor import Finding, base_model, disk, estimate_parameters, examine, files, keys, memory
+from rlaif_dagster.cli.doctor import Finding, base_model, disks, estimate_parameters, examine, files, keys, memory
 from rlaif_dagster.home import Home
 from rlaif_dagster.memory_places import Place
 from rlaif_dagster.spec.model import Hub, ModelSpec, Package
@@ -94,10 +94,10 @@ def test_a_pull_that_was_cut_is_told_and_counted(data: Path, home: Home, hub_in_
     assert found.text.startswith(
         "hub owner/tiny-7B, here without model-00002-of-00003.safetensors; `rlaif models pull tiny` fetches it"
     )
-    needed = disk(select(None, None), home).text
+    [needed] = [one.text for one in disks(select(None, None), home)]
     (hub_in_part / "model-00002-of-00003.safetensors").write_bytes(b"0")
     assert base_model("tiny", spec, home).state == "ok"
-    whole = disk(select(None, None), home).text
+    [whole] = [one.text for one in disks(select(None, None), home)]
     assert "at most some 28.1 GiB" in needed  # 7e9 parameters of 4 bytes, and 2 GiB of results
     assert "at most some 2.0 GiB" in whole
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
 from rlaif_dagster.cli.cells import select
 from rlaif_dagster.cli.made import Progress
-from rlaif_dagster.cli.up import print_failures, print_results
+from rlaif_dagster.cli.main import app
+from rlaif_dagster.cli.up import again, print_failures, print_results
 from rlaif_dagster.home import Home, report_path
 from rlaif_dagster.planning import Event, Outcome, Step
 from tests.warehouse_samples import CELL, write_measurements
@@ -87,3 +89,11 @@ def test_the_end_is_the_table_of_the_arms_and_the_reports_path(home: Home, capsy
 def test_a_cell_without_results_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(select(["all"], ["all"]))
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_made_after_an_edit_has_what_is_left_of_the_budget() -> None:
+    given = ["up", "-w", "--model", "tiny", "--budget=5", "--watch"]
+    assert again(given, None) == ["up", "--model", "tiny", "--budget=5"]
+    command = get_command(app)
+    made = command.commands["up"].make_context("up", again(given, 3.5)[1:])  # type: ignore[attr-defined]
+    assert (made.params["budget"], made.params["watch"]) == (3.5, False)

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from rlaif_dagster.judging.budget import Budget
+from rlaif_dagster.home import Home
+from rlaif_dagster.judging.budget import Budget, SharedBudget
+from rlaif_dagster.judging.cache import cache_path, open_cache
+from rlaif_dagster.judging.ledger import Entry
 
 
 def test_a_request_starts_only_when_its_largest_price_fits() -> None:
@@ -37,3 +40,17 @@ def test_no_limit_lets_everything_start() -> None:
     budget = Budget(None)
     budget.reserve(1e9)
     assert budget.fits(1e9)
+
+
+def test_a_budget_that_steps_share_counts_what_was_spent_here_and_what_is_told_from_elsewhere_once(home: Home) -> None:
+    shared = SharedBudget(home, 5.0)
+    with open_cache(cache_path(home)) as cache:
+        cache.put({}, Entry("here", "answered", 1, 1.0, unsure_usd=0.5))
+    assert shared.left() == 3.5
+    shared.tell(1.25)  # of a step in this home: it stands in the ledger
+    assert shared.left() == 3.5
+    shared.tell(3.0)  # in another home
+    assert shared.left() == 0.75
+    shared.tell(3.0)
+    assert shared.left() == 0.0
+    assert SharedBudget(home, None).left() is None

@@ -42,3 +42,8 @@ def test_what_a_part_of_the_work_spends_is_its_own_cost_and_the_whole_s_too(
         assert (spent_usd(home), committed_usd(home), outcomes(home)) == (usd, 2 * usd, {"answered": 1})
     monkeypatch.setattr(ledger, "_acting_for", None)
     assert (spent_usd(home), committed_usd(home), outcomes(home)) == (1.75, 2.5, {"answered": 3})
+    monkeypatch.setenv(ledger.PAYER, part_of_payer("watch"))  # in a command that this one starts
+    assert (spent_usd(home), outcomes(home)) == (0.0, {})
+    pay(home, 1.0)
+    monkeypatch.delenv(ledger.PAYER)
+    assert spent_usd(home) == 2.75

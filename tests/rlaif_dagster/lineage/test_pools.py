@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable
 
 import dagster as dg
-import psutil
 import pytest
 from dagster._core.storage.event_log import SqlEventLogStorage
 
@@ -53,8 +51,7 @@ def test_the_slot_of_a_process_that_is_killed_meanwhile_is_given_back(
     """Also where nobody takes in its end, as in a container without an init."""
     monkeypatch.setenv("DAGSTER_HOME", "")
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    started = psutil.Process(other.pid).create_time()
-    tags = {PROCESS_TAG: f"{socket.gethostname()}:{other.pid}:{started:.2f}"}
+    tags = {PROCESS_TAG: process_name(other.pid)}
     try:
         with open_instance(home) as instance:
             held = instance.create_run_for_job(work, tags=tags, status=dg.DagsterRunStatus.STARTED)

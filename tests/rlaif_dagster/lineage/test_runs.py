@@ -1,20 +1,37 @@
-"""Whose process has ended is told by its own machine alone."""
+"""Whose process has ended is told by its own machine alone; how a run ended decides whether the sensor asks for it again."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 from dagster._core.events import EngineEventData
 
+from rlaif_dagster.automation import Decision, decide
 from rlaif_dagster.home import Home
 from rlaif_dagster.lineage import runs
-from rlaif_dagster.lineage.runs import HOST_TAG, PROCESS_TAG, end_dead_runs, open_instance, say_where
+from rlaif_dagster.lineage.runs import (
+    HOST_TAG,
+    INPUTS_TAG,
+    PROCESS_TAG,
+    end_dead_runs,
+    inputs_tag,
+    open_instance,
+    process_name,
+    say_where,
+    tries_of,
+)
 from rlaif_dagster.locks import making
+from rlaif_dagster.resolver import Node, Stale, State
+from rlaif_dagster.warehouse.store import Cell
 
 
 @dg.op
@@ -121,3 +138,59 @@ def test_a_run_says_on_which_machine_it_is(home: Home, monkeypatch: pytest.Monke
     assert tag(None, {}) == socket.gethostname()
     assert tag("ray", {}) is None  # the step is somewhere else than the run
     assert tag(None, {PROCESS_TAG: "a command line's"}) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell ticks since the boot")
+def test_setting_the_clock_makes_no_process_look_dead(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_instance(home) as instance:
+        tags = {PROCESS_TAG: process_name()}
+        monkeypatch.setattr(
+            psutil.Process, "create_time", lambda self: 1.0
+        )  # as psutil tells it on a clock set elsewhere
+        assert not failed(instance, tags)
+        assert failed(
+            instance, {PROCESS_TAG: process_name().rpartition("-")[0] + "-1"}
+        )  # a later process of the same id
+
+
+@dg.op
+def gets_a_signal() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@dg.op
+def fails() -> None:
+    raise ValueError("by itself")
+
+
+STALE = Stale("dpo_model", Cell("tiny", "brief"), 0, certain=True, ready=True, reasons=(), inputs="abc")
+
+
+def decided(instance: dg.DagsterInstance, now: float) -> Decision:
+    node = Node("dpo_model", ("model", "constitution"), (), code_version="1")
+    state = State({"dpo_model": node}, {}, lambda asset, cell: "")
+    return decide([STALE], state, [], tries_of(instance), now)
+
+
+def ended_run(instance: dg.DagsterInstance, op: dg.OpDefinition) -> None:
+    job = dg.GraphDefinition(op.name + "s", node_defs=[op]).to_job()
+    job.execute_in_process(instance=instance, raise_on_error=False, tags={INPUTS_TAG: inputs_tag(STALE)})
+
+
+def test_what_a_signal_ended_is_asked_for_again_and_what_a_person_terminated_is_not(home: Home) -> None:
+    with open_instance(home) as instance:
+        keys = set()
+        for _ in range(4):  # as often as the machine goes down
+            ended_run(instance, gets_a_signal)
+            [request] = decided(instance, time.time()).requests
+            keys.add(request.run_key)
+        assert len(keys) == 4  # Dagster drops a second request with the same
+        ended_run(instance, fails)
+        assert decided(instance, time.time()).waiting == (("dpo_model", "brief|tiny"),)
+        run = instance.create_run_for_job(
+            work, tags={INPUTS_TAG: inputs_tag(STALE)}, status=dg.DagsterRunStatus.STARTED
+        )
+        instance.report_run_canceled(run)
+        said = decided(instance, time.time() + 1e6)
+        assert said.requests == ()
+        assert str(said) == "left alone because a person terminated it: dpo_model brief|tiny"
