@@ -34,6 +34,7 @@ def report(
     from rlaif_dagster.report.build import markdown_preview
     from rlaif_dagster.report.cell import CellReport
     from rlaif_dagster.report.files import write_report
+    from rlaif_dagster.report.serving import address_of
     from rlaif_dagster.warehouse.cell import cell_tables
 
     step = Step.begin(context, project, warehouse)
@@ -47,7 +48,7 @@ def report(
         {},
         version=content_hash([v.version for v in step.upstream]),
         metadata={
-            "report": dg.MetadataValue.path(str(path)), "url": dg.MetadataValue.url(path.as_uri()),
+            "report": dg.MetadataValue.path(str(path)), "url": dg.MetadataValue.url(address_of(path, step.home)),
             "summary": dg.MetadataValue.md(markdown_preview(cell)),
         },
     )  # fmt: skip
@@ -61,6 +62,7 @@ def results(
     context: dg.AssetExecutionContext, project: ProjectResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     """results.duckdb: every table with its comments, for any DuckDB client; and the study page over all cells."""
+    from rlaif_dagster.report.serving import address_of
     from rlaif_dagster.report.study import write_study
     from rlaif_dagster.warehouse.sql import build_results
 
@@ -71,7 +73,7 @@ def results(
     page = write_study(step.home, [Cell(*names) for names in product(models, constitutions)], datetime.now(UTC))
     return step.finish(
         {}, version=content_hash([[v.asset, v.partition, v.version] for v in step.upstream]),
-        metadata={"file": dg.MetadataValue.path(str(path)), "study": dg.MetadataValue.url(page.as_uri())},
+        metadata={"file": dg.MetadataValue.path(str(path)), "study": dg.MetadataValue.url(address_of(page, step.home))},
     )  # fmt: skip
 
 

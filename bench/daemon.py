@@ -35,9 +35,10 @@ class Dagster:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        with socket.socket() as probe, socket.socket() as other:
+            for one in (probe, other):
+                one.bind(("127.0.0.1", 0))
+            self.port, self.reports_port = (int(one.getsockname()[1]) for one in (probe, other))
 
     @property
     def url(self) -> str:
@@ -45,6 +46,7 @@ class Dagster:
 
     def __enter__(self) -> Dagster:
         command = [sys.executable, "-m", "rlaif_dagster.cli.main", "ui", "--port", str(self.port)]
+        command += ["--reports-port", str(self.reports_port)]
         self.process = subprocess.Popen(
             command, cwd=CHECKOUT, env=self.environment, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

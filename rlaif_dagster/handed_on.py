@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 
 from rlaif_dagster.bucket.address import STORED_AT
+from rlaif_dagster.report.serving import REPORTS
 from rlaif_dagster.shards import AS_HERE, GPUS, SHARDS, STEPS
 from rlaif_dagster.training.process_count import PROCESSES
 
 PROGRAM = "RLAIF_VLLM"
 TO_A_STEP = (*AS_HERE, STEPS, SHARDS, GPUS, PROCESSES, *STORED_AT)
-WHERE_SET = (PROGRAM,)
+WHERE_SET = (PROGRAM, REPORTS)
 
 
 def to_a_step() -> dict[str, str | None]:

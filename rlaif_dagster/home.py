@@ -73,6 +73,11 @@ def data_folder() -> Path:
     return Path(os.environ.get("RLAIF_DATA") or study_folder() / "data").expanduser().resolve()
 
 
+def report_folder(home: Home) -> Path:
+    """Where all reports lie."""
+    return home.warehouse / "report"
+
+
 def report_path(home: Home, model: str, constitution: str) -> Path:
     """The HTML report of one cell of the grid."""
-    return home.warehouse / "report" / f"model={model}" / f"constitution={constitution}" / "report.html"
+    return report_folder(home) / f"model={model}" / f"constitution={constitution}" / "report.html"

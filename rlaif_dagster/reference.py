@@ -79,7 +79,9 @@ VARIABLES = {
     "S3's; so are AWS_PROFILE, AWS_REGION and the files of ~/.aws",
     "RLAIF_POSTGRES": "address of a PostgreSQL database for Dagster's storage, instead of SQLite",
     "RLAIF_ONEDNN": "`0`: float32 products by MKL on every processor",
-    "RLAIF_PAYER": "set by `rlaif up --watch` for the commands that it starts, whose judging counts against its budget; not for you",
+    "RLAIF_REPORTS": "the address at which reports are served, for links in Dagster's UI; by default http://127.0.0.1:3001, where "
+    "`rlaif ui` serves them. Another server of `warehouse/report` can take its place",
+    "RLAIF_PAYER": "set by `rlaif up --watch` for the commands that it starts, which spend its budget; not for you",
     "RLAIF_STEPS": "`kubernetes`: every step of the daemon's runs is a pod of its own (deploy/README.md); `ray`: every step "
     "runs on a Ray cluster "
     "(deploy/ray.md)",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 def ui(
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the web page.")] = 3000,
+    reports_port: Annotated[
+        int | None,
+        typer.Option("--reports-port", min=1, max=65535, help="Port of the reports; by default the next one."),
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 127.0.0.1 is this machine only.")
     ] = "127.0.0.1",
@@ -21,8 +25,9 @@ def ui(
     """Start Dagster's UI, its daemon and this project; Ctrl-C ends them. Runs and history live in RLAIF_HOME/dagster."""
     from rlaif_dagster.bucket.local_copy import fresh_home
     from rlaif_dagster.errors import UserError
-    from rlaif_dagster.home import study_folder
+    from rlaif_dagster.home import report_folder, study_folder
     from rlaif_dagster.instance_config import prepare_dagster_home
+    from rlaif_dagster.report.serving import LOOPBACK, REPORTS, base_address
     from rlaif_dagster.spec.project import Project
 
     folder = study_folder()
@@ -35,17 +40,40 @@ def ui(
             f"The UI asks for no password: everyone who reaches {host} can read the results and start runs. Put a proxy that "
             "asks in front of it, or use the default address and a tunnel (ssh -L).", err=True,
         )  # fmt: skip
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
-    environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(fresh_home()))}
-    typer.echo(f"Dagster's UI: http://{host}:{port} (storage {environment['DAGSTER_HOME']}; Ctrl-C ends it)")
+    reports = port % 65535 + 1 if reports_port is None else reports_port
+    for taken, option in ((port, "--port"), (reports, "--reports-port")):
+        _check_free(host, taken, option)
+    home = fresh_home()
+    address = base_address(host, reports)
+    environment = {REPORTS: address} | os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(home))}
+    _serve_reports(report_folder(home), host, reports)
+    typer.echo(f"Dagster's UI: {base_address(host, port)} (storage {environment['DAGSTER_HOME']}; Ctrl-C ends it)")
+    typer.echo(f"Reports: {address}")
     sys.stdout.flush()
     os.chdir(
         folder
     )  # its processes find the study by it, and workspace.yaml names its working directory relative to itself
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]
     os.execve(sys.executable, command, environment)
+
+
+def _check_free(host: str, port: int, option: str) -> None:
+    from rlaif_dagster.errors import UserError
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another with {option}"
+            ) from None
+
+
+def _serve_reports(folder: Path, host: str, port: int) -> None:
+    """Beside Dagster, which this process becomes, and for as long: the server reads from a pipe whose other end stays open here."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    command = [sys.executable, "-m", "rlaif_dagster.report.serving", str(folder), host, str(port)]
+    subprocess.Popen(command, stdin=reading, start_new_session=True)
+    os.close(reading)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from rlaif_dagster.errors import UserError
-from rlaif_dagster.home import CHECKOUT, Home
+from rlaif_dagster.home import CHECKOUT, Home, report_path
 from tests.rlaif_dagster.cli.conftest import Process
 
 
@@ -32,19 +32,31 @@ def test_a_port_in_use_is_told_before_anything_starts(rlaif_process: Process, ho
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = rlaif_process("ui", "--port", str(port))
-    assert done.returncode == 2
-    assert (
-        done.stderr
-        == f"rlaif: cannot listen on 127.0.0.1:{port} (Address already in use); choose another with --port\n"
-    )
+        for option in ("--port", "--reports-port"):
+            other = "--reports-port" if option == "--port" else "--port"
+            done = rlaif_process("ui", option, str(port), other, str(free_port()))
+            assert done.returncode == 2
+            line = f"rlaif: cannot listen on 127.0.0.1:{port} (Address already in use); choose another with {option}\n"
+            assert done.stderr == line
     assert not home.root.exists()
 
 
 @pytest.mark.e2e
 def test_the_page_answers_and_knows_the_assets(data: Path, home: Home) -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "rlaif_dagster.cli.main", "ui", "--port", str(port)]
+    port, reports = free_port(), free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "rlaif_dagster.cli.main",
+        "ui",
+        "--port",
+        str(port),
+        "--reports-port",
+        str(reports),
+    ]
+    path = report_path(home, "tiny", "brief")
+    path.parent.mkdir(parents=True)
+    path.write_text("<p>the report</p>", encoding="utf-8")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as server:
         try:
             page = wait_for(f"http://127.0.0.1:{port}/server_info")
@@ -53,6 +65,7 @@ def test_the_page_answers_and_knows_the_assets(data: Path, home: Home) -> None:
             answer = wait_for(f"http://127.0.0.1:{port}/graphql?query={quote(query)}", until="dpo_model")
             assert '"ppo_model"' in answer
             assert listening(server.pid) == {"127.0.0.1"}
+            wait_for(f"http://127.0.0.1:{reports}/model%3Dtiny/constitution%3Dbrief/report.html", until="the report")
         finally:
             os.killpg(server.pid, signal.SIGINT)
             try:
