@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -33,8 +34,9 @@ STALE = """query($key: AssetKeyInput!, $partition: String){assetNodeOrError(asse
 class Dagster:
     """The web server, the daemon and the code location, until the block ends."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = dict(environment)
+    def __init__(self, environment: Mapping[str, str], folder: Path = CHECKOUT) -> None:
+        """`folder` holds the project's code."""
+        self.environment, self.folder = dict(environment), folder
         with socket.socket() as probe, socket.socket() as other:
             for one in (probe, other):
                 one.bind(("127.0.0.1", 0))
@@ -48,7 +50,7 @@ class Dagster:
         command = [sys.executable, "-m", "rlaif_dagster.cli.main", "ui", "--port", str(self.port)]
         command += ["--reports-port", str(self.reports_port)]
         self.process = subprocess.Popen(
-            command, cwd=CHECKOUT, env=self.environment, start_new_session=True,
+            command, cwd=self.folder, env=self.environment, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + SECONDS_TO_START
@@ -88,6 +90,13 @@ class Dagster:
             if nodes
             else None
         )
+
+    def reload(self) -> None:
+        """What "Reload definitions" in the UI does."""
+        mutation = "mutation($l: String!){reloadRepositoryLocation(repositoryLocationName: $l){__typename}}"
+        answer = self.ask(mutation, l=(self._location() or {})["repositoryLocationName"])
+        if answer["reloadRepositoryLocation"]["__typename"] != "WorkspaceLocationEntry":
+            raise RuntimeError(f"reload: {answer}")
 
     def switch_on(self, sensor: str) -> None:
         """What the switch in the UI does."""

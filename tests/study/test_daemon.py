@@ -38,6 +38,13 @@ def dagster(study: Checkout) -> Iterator[Dagster]:
         yield dagster
 
 
+def click_switch(page: Any, dagster: Dagster, name: str) -> None:
+    """The switch of a sensor or schedule on the page Automation."""
+    open_page(page, dagster, "/automation", name, "automation")
+    row = page.locator("div").filter(has=page.get_by_text(name, exact=True)).filter(has=page.locator("label")).last
+    row.locator("label").last.click()
+
+
 @pytest.fixture(scope="module")
 def page(browser: Any) -> Any:
     return browser.new_page(viewport={"width": 1600, "height": 1000})
@@ -200,7 +207,7 @@ def test_with_the_sensor_on_it_runs_once_a_partition_and_turns_fresh(
 ) -> None:
     before = len(dagster.runs())
     possible = planned(study)
-    dagster.switch_on("follow_edits")
+    click_switch(page, dagster, "follow_edits")
     wait(lambda: planned(study) == set(), 900)
     time.sleep(25)  # two more ticks: nothing may be repeated
     ran = made_since(dagster, before)
@@ -211,6 +218,17 @@ def test_with_the_sensor_on_it_runs_once_a_partition_and_turns_fresh(
         page, dagster, "/assets/revisions?view=partitions&partition=brief%7Ctiny", "preview of revisions", "again"
     )
     assert "Unsynced" not in page.inner_text("body")
+
+
+def test_the_report_opens_from_its_materialization(page: Any, dagster: Dagster) -> None:
+    """The one that the daemon made: what the command line made leads to the usual port, which may be another UI's here."""
+    open_page(page, dagster, "/assets/report?view=partitions&partition=brief%7Ctiny", "report.html", "report")
+    with page.expect_popup() as opened:
+        page.locator("a[href*='report.html']").first.click()
+    report = opened.value
+    report.wait_for_load_state()
+    assert report.inner_text("h1") == "tiny under the constitution “brief”"
+    report.close()
 
 
 def test_a_backfill_of_two_constitutions_by_hand_is_carried_out_and_shown(
@@ -228,6 +246,23 @@ def test_a_backfill_of_two_constitutions_by_hand_is_carried_out_and_shown(
     assert study.versions() == versions  # nothing was edited: it comes out the same
     open_page(page, dagster, "/runs", backfill["id"], "backfills")
     assert "rlaif/backfill: by-hand" in page.inner_text("body")
+
+
+def test_a_backfill_of_two_constitutions_is_started_in_the_page(page: Any, dagster: Dagster, study: Checkout) -> None:
+    before, versions, known = len(dagster.runs()), study.versions(), {one["id"] for one in dagster.backfills()}
+    open_page(page, dagster, "/assets/judgments", "Materialize", "asset")
+    page.get_by_role("button", name="Materialize").first.click()
+    every = page.get_by_role("button", name="All", exact=True)
+    every.nth(1).wait_for(timeout=60_000)
+    for dimension in range(2):
+        every.nth(dimension).click()
+    shoot(page, "backfill")
+    page.get_by_role("button", name="Launch backfill").click()
+    [backfill] = wait(lambda: [one for one in dagster.backfills() if one["id"] not in known], 60)
+    assert targeted(backfill) == 2
+    wait(lambda: {one["id"]: one["status"] for one in dagster.backfills()}[backfill["id"]] == "COMPLETED_SUCCESS", 300)
+    assert made_since(dagster, before) == {("judgments", "brief|tiny"): 1, ("judgments", "other|tiny"): 1}
+    assert study.versions() == versions
 
 
 def test_the_nightly_schedule_brings_up_to_date_what_is_stale(dagster: Dagster, study: Checkout) -> None:
