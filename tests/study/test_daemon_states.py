@@ -7,6 +7,7 @@ The project is a copy, so that its code can be edited, too.
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.daemon import Dagster, made_in
 from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
 from tests.study.conftest import CONSTITUTION, make_study
-from tests.study.test_daemon import IN_A_CELL, made_since, planned, wait
+from tests.study.test_daemon import IN_A_CELL, made_since, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SENSOR = "follow_edits"
@@ -60,16 +61,18 @@ def under_way(dagster: Dagster) -> list[str]:
 
 def settled(dagster: Dagster, study: Checkout, before: int, seconds: float = 900) -> Counter[tuple[str, str | None]]:
     """How often each partition was made until nothing is stale, and two ticks later nothing more was asked for."""
-    wait(lambda: len(dagster.runs()) > before and not under_way(dagster) and planned(study) == set(), seconds)
+    wait(lambda: len(dagster.runs()) > before and not under_way(dagster) and study.planned() == [], seconds)
     quiet(dagster)
     return made_since(dagster, before)
 
 
 def quiet(dagster: Dagster) -> None:
-    """Until the sensor has looked twice more, and asked for nothing."""
-    last = max(tick["timestamp"] for tick in dagster.ticks(SENSOR))
-    wait(lambda: len([tick for tick in dagster.ticks(SENSOR) if tick["timestamp"] > last]) >= 2, 90)
-    assert {tick["status"] for tick in dagster.ticks(SENSOR) if tick["timestamp"] > last} == {"SKIPPED"}
+    """Until the sensor has looked once more, some ticks later, and has asked for nothing meanwhile."""
+    now = time.time()
+    wait(
+        lambda: any(tick["timestamp"] > now + 15 and tick["status"] != "STARTED" for tick in dagster.ticks(SENSOR)), 120
+    )
+    assert {tick["status"] for tick in dagster.ticks(SENSOR) if tick["timestamp"] > now} <= {"SKIPPED", "STARTED"}
 
 
 def test_a_lost_table_is_made_again_and_nothing_else(dagster: Dagster, study: Checkout) -> None:
@@ -122,7 +125,7 @@ def test_a_step_that_fails_keeps_what_follows_waiting_and_its_edit_undone_runs_n
     new = runs[: len(runs) - before]
     assert sorted(asset for run in new for asset in made_in(run)) == ["judge_agreement", "judgments"]
     assert {run["status"] for run in new} == {"FAILURE"}
-    assert "preference_pairs" in {asset for asset, _ in planned(study)}
+    assert "preference_pairs" in {step["asset"] for step in study.planned()}
     study.edit("recipes/judging.yaml", "judge: server", "judge: likelihood")
     (study.data / "judges/server.yaml").unlink()
     wait(lambda: dagster.ticks(SENSOR)[0]["skipReason"] == "everything is fresh", 90)
