@@ -31,7 +31,9 @@ def every_night(
     seen = look(project, warehouse)
     observe_all(context.instance, seen.state, seen.files)
     stale = [(item.asset, item.cell) for item in stale_in(seen.state, seen.kept)]
-    return _start(context, NIGHTLY, stale, "What is stale in the cells that are kept.", {IF_STALE_TAG: "yes"})
+    return _start(
+        context, NIGHTLY, stale, "What is stale in the cells that are kept.", {IF_STALE_TAG: "yes"}, seen.remedy
+    )
 
 
 @dg.schedule(
@@ -52,19 +54,27 @@ def every_week(
         for cell in graph_nodes()[name].cells(*grid)
         if wanted(cell) and seen.state.record(name, cell)
     ]
-    return _start(context, WEEKLY, made, "Benchmarks measured anew.", {REFRESH_TAG: uuid.uuid4().hex[:8]})
+    return _start(context, WEEKLY, made, "Benchmarks measured anew.", {REFRESH_TAG: uuid.uuid4().hex[:8]}, seen.remedy)
 
 
 def _start(
-    context: dg.ScheduleEvaluationContext, kind: str, partitions: Partitions, description: str, tags: dict[str, str]
+    context: dg.ScheduleEvaluationContext,
+    kind: str,
+    partitions: Partitions,
+    description: str,
+    tags: dict[str, str],
+    remedy: str,
 ) -> dg.SkipReason:
-    """A backfill of these partitions. The schedule itself asks for no run: the backfill does."""
+    """A backfill of these partitions. The schedule itself asks for no run: the backfill does. `remedy` is what to do about cells
+    that are not known."""
     from rlaif_dagster.lineage.backfills import KIND_TAG, backfills_going_on, start_backfill  # no plan needs them
 
     if not partitions:
-        return dg.SkipReason("Nothing to do.")
+        return dg.SkipReason(f"Nothing to do{remedy or '.'}")
     if going_on := backfills_going_on(context.instance, kind):
         return dg.SkipReason(f"The {kind} backfill {going_on[0]} still goes on.")
     graph = context.repository_def.asset_graph
     made = start_backfill(context.instance, graph, partitions, f"rlaif {kind}", description, {KIND_TAG: kind} | tags)
-    return dg.SkipReason(f"Started the backfill {made} of {len(partitions)} partitions; see Runs, Backfills.")
+    return dg.SkipReason(
+        f"Started the backfill {made} of {len(partitions)} partitions; see Runs, Backfills{remedy or '.'}"
+    )

@@ -52,6 +52,8 @@ def follow_edits(
         time.time(),
         max(MAX_UNDER_WAY - running, 0),
     )
+    if seen.unknown:
+        context.log.warning(seen.remedy.removeprefix("; "))
     return dg.SensorResult(
         asset_events=list(unseen(instance, seen.state, all_inputs(seen.state, seen.files))),
         run_requests=[run_request(request) for request in decision.requests],

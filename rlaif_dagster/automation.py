@@ -22,6 +22,9 @@ from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Cell
 
 MAX_TRIES = 3
+MAX_INTERRUPTIONS = (
+    10  # by a signal: a machine that goes down, but also one that is short of memory, or a limit on time
+)
 FIRST_WAIT = 60.0  # seconds after the first failure; five times as long after each further one
 NAMED = 8  # partitions in a sentence
 MAX_UNDER_WAY = 25  # requested at a time: an edit in the meantime then finds few runs that nobody needs any more
@@ -37,6 +40,7 @@ class Try:
     memory."""
 
     ended_at: float
+    run_id: str = ""
     how: Literal["ended", "interrupted", "terminated"] = "ended"
 
 
@@ -63,7 +67,8 @@ class Decision:
     def __str__(self) -> str:
         parts = {
             "asked for": [(r.asset, partition_key(r.cell)) for r in self.requests], "under way": self.under_way,
-            "to be tried again later": self.waiting, f"left alone after {MAX_TRIES} failures": self.given_up,
+            "to be tried again later": self.waiting,
+            f"left alone after {MAX_TRIES} failures or {MAX_INTERRUPTIONS} interruptions": self.given_up,
             "left alone because a person terminated it": self.terminated,
         }  # fmt: skip
         told = [f"{name}: {_listed(keys)}" for name, keys in parts.items() if keys]
@@ -136,15 +141,17 @@ def decide(
         record = state.record(item.asset, item.cell)
         made_at = record.ended_at.timestamp() if record else 0.0
         since = [one for one in ended if one.ended_at > made_at]
-        in_vain = [one.ended_at for one in since if one.how == "ended"]
-        if since and max(since, key=lambda one: one.ended_at).how == "terminated":
+        failed, interrupted = ([one for one in since if one.how == how] for how in ("ended", "interrupted"))
+        last = max(since, key=lambda one: one.ended_at, default=None)
+        if last and last.how == "terminated":
             terminated.append(key)
-        elif len(in_vain) >= MAX_TRIES:
+        elif len(failed) >= MAX_TRIES or len(interrupted) >= MAX_INTERRUPTIONS:
             given_up.append(key)
-        elif in_vain and now < max(in_vain) + FIRST_WAIT * 5 ** (len(in_vain) - 1):
+        elif last and now < last.ended_at + FIRST_WAIT * 5 ** max(len(failed) - 1, 0):
             waiting.append(key)
         elif len(requests) < room:
-            run_key = f"{item.asset}@{key[1] or ''}:{item.inputs}:{len(ended)}"
+            newest = max(ended, key=lambda one: one.ended_at, default=None)
+            run_key = f"{item.asset}@{key[1] or ''}:{item.inputs}:{newest.run_id if newest else 'first'}"
             requests.append(Request(item.asset, item.cell, item.inputs, run_key))
     stale_keys = {(item.asset, partition_key(item.cell)) for item in stale}
     under_way = tuple(sorted((key for key in busy if key in stale_keys), key=str))

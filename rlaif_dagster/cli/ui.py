@@ -6,17 +6,20 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+NEXT_PORTS = 20  # after its own that the UI looks at for one to serve reports on
 
 
 def ui(
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the web page.")] = 3000,
     reports_port: Annotated[
         int | None,
-        typer.Option("--reports-port", min=1, max=65535, help="Port of the reports; by default the next one."),
+        typer.Option("--reports-port", min=1, max=65535, help="Port of the reports; by default the next free one."),
     ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 127.0.0.1 is this machine only.")
@@ -38,14 +41,17 @@ def ui(
     if host not in LOOPBACK:
         typer.echo(
             f"The UI asks for no password: everyone who reaches {host} can read the results and start runs. Put a proxy that "
-            "asks in front of it, or use the default address and a tunnel (ssh -L).", err=True,
+            "asks in front of it, or use the default address and a tunnel (ssh -L) of its port and that of "
+            "the reports.", err=True,
         )  # fmt: skip
-    reports = port % 65535 + 1 if reports_port is None else reports_port
-    for taken, option in ((port, "--port"), (reports, "--reports-port")):
-        _check_free(host, taken, option)
+    _check_free(host, port, "--port")
+    reports = _next_free(host, port) if reports_port is None else reports_port
+    if reports == port:
+        raise UserError(f"--reports-port {reports}: that is the port of the web page; choose another")
+    _check_free(host, reports, "--reports-port")
     home = fresh_home()
-    address = base_address(host, reports)
-    environment = {REPORTS: address} | os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(home))}
+    address = os.environ.get(REPORTS) or base_address(host, reports)
+    environment = os.environ | {REPORTS: address, "DAGSTER_HOME": str(prepare_dagster_home(home))}
     _serve_reports(report_folder(home), host, reports)
     typer.echo(f"Dagster's UI: {base_address(host, port)} (storage {environment['DAGSTER_HOME']}; Ctrl-C ends it)")
     typer.echo(f"Reports: {address}")
@@ -55,6 +61,17 @@ def ui(
     )  # its processes find the study by it, and workspace.yaml names its working directory relative to itself
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]
     os.execve(sys.executable, command, environment)
+
+
+def _next_free(host: str, port: int) -> int:
+    """The port after it, or the first one after that on which nobody listens; the one after it where there is none."""
+    from rlaif_dagster.errors import UserError
+
+    for number in range(port + 1, min(port + NEXT_PORTS, 65536)):
+        with suppress(UserError):
+            _check_free(host, number, "--reports-port")
+            return number
+    return port % 65535 + 1
 
 
 def _check_free(host: str, port: int, option: str) -> None:

@@ -84,7 +84,12 @@ def _follow(data: Path, seen: Listing, rest: SharedBudget, console: Console) -> 
     console.print(watching)
     for _ in edits(data, seen):
         command = [sys.executable, "-m", "rlaif_dagster.cli.main", *again(sys.argv[1:], rest.left())]
-        subprocess.run(command, env=os.environ | {PAYER: part_of_payer("watch")}, check=False)
+        with subprocess.Popen(command, env=os.environ | {PAYER: part_of_payer("watch")}) as running:
+            try:
+                running.wait()
+            except KeyboardInterrupt:  # which it has heard as well: it closes what it began
+                running.wait()
+                raise
         console.print(watching)
 
 

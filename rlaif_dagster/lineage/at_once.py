@@ -7,18 +7,22 @@ command's account, so that each knows its own cost. Ctrl-C ends all that is unde
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 
 from rlaif_dagster.bucket.local_copy import refresh
+from rlaif_dagster.errors import UserError
 from rlaif_dagster.judging.budget import SharedBudget
 from rlaif_dagster.judging.ledger import part_of_payer
 from rlaif_dagster.lineage.carried import Carried
 from rlaif_dagster.lineage.pools import SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_TRIES, PoolWatch, in_the_way
 from rlaif_dagster.lineage.remote import cancel, come_to, first_ended, send
+from rlaif_dagster.lineage.study import planned
 from rlaif_dagster.locks import held_elsewhere, lock_name
 from rlaif_dagster.planning import Event, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
@@ -42,13 +46,16 @@ class AtOnce(Carried):
     left of it."""
 
     begun: dict[Any, Begun] = field(default_factory=dict)  # by Ray's reference to the task
-    told: set[tuple[str, Cell, str]] = field(default_factory=set)
+    told: set[tuple[str, Cell, Hashable]] = field(default_factory=set)
 
     def run(self, budget: SharedBudget) -> Outcome:
         with self.study.instance() as instance, PoolWatch(instance):
             try:
                 while True:
-                    waiting = self.waiting()
+                    waiting = self._resolved()
+                    if waiting is None:
+                        self._await_one(None, budget)
+                        continue
                     self.on_event(Event("planned", remaining=len(waiting)))
                     left_over = self._start(waiting, instance, budget)
                     if self.begun:
@@ -59,6 +66,18 @@ class AtOnce(Carried):
                         return self.outcome(waiting)
             finally:
                 cancel(list(self.begun))
+
+    def _resolved(self) -> list[Stale] | None:
+        """What waits; None where a file cannot be read just now, or the store not be reached, and steps are under way: they go on,
+        and nothing new is started. Raises UserError where none is."""
+        try:
+            return self.waiting()
+        except UserError as error:
+            if not self.begun:
+                raise
+            for begun in self.begun.values():
+                self._tell(begun.item, str(error), f"goes on; nothing else is started: {error}")
+            return None
 
     def _start(self, waiting: Sequence[Stale], instance: dg.DagsterInstance, budget: SharedBudget) -> bool:
         """Start what can be started; whether anything that is ready is left over."""
@@ -82,27 +101,34 @@ class AtOnce(Carried):
         pool = self.pool(item.asset)
         own = sum(begun.pool == pool for begun in self.begun.values())
         if (maker := self.holder(item)) is not None:
-            return self._tell(item, f"{maker} is making it; waiting")
+            return self._tell(item, (maker.host, maker.pid), f"{maker} is making it; waiting")
         if lock_name(item.asset, partition_key(item.cell)) in elsewhere:
-            return self._tell(item, "another machine is making it; waiting")
+            return self._tell(item, "store", "another machine is making it; waiting")
         if pool and (who := in_the_way(instance, pool, own)) is not None:
-            return False if own else self._tell(item, f"pool {pool}: {who} has the slot; waiting")
+            return False if own else self._tell(item, who, f"pool {pool}: {who} has the slot; waiting")
         return True
 
-    def _tell(self, item: Stale, message: str) -> bool:
-        if (item.asset, item.cell, message) not in self.told:
-            self.told.add((item.asset, item.cell, message))
-            self.on_event(Event("waiting", self.step(item), message))
+    def _tell(self, item: Stale, why: Hashable, message: str) -> bool:
+        """Once for each reason."""
+        if (item.asset, item.cell, why) not in self.told:
+            self.told.add((item.asset, item.cell, why))
+            self.on_event(Event("waiting", planned(item), message))
         return False
 
     def _send(self, item: Stale, instance: dg.DagsterInstance, budget: SharedBudget, remaining: int) -> None:
         step, before, pool = self.step(item), self.record(item), self.pool(item.asset)
         tags = self.study.defs.resolve_assets_def(dg.AssetKey(item.asset)).op.tags
         order = self.order(item, instance, budget.left())
-        account = part_of_payer(lock_name(item.asset, partition_key(item.cell)))
+        account = part_of_payer(f"{lock_name(item.asset, partition_key(item.cell))}-{uuid4().hex[:8]}")
         self.on_event(Event("started", step, remaining=remaining))
         reference = send(order, account, tags, self.study.load or (lambda: self.study.defs))
         self.begun[reference] = Begun(step, item, pool, before)
+
+    def _fetch(self) -> None:
+        """The store's records: the step may have been made in another home. Where the store cannot be reached, a later look finds
+        the step fresh."""
+        with suppress(UserError):
+            refresh(self.study.home)
 
     def _await_one(self, seconds: float | None, budget: SharedBudget) -> None:
         """Until a step ends, or so long."""
@@ -110,5 +136,7 @@ class AtOnce(Carried):
             begun = self.begun.pop(reference)
             ended = come_to(reference)
             budget.tell(ended.committed_usd)
-            refresh(self.study.home)  # it may have been made in another home
+            if ended.queued:
+                continue  # its pool's slot was taken meanwhile: it is ready still, and its turn comes again
+            self._fetch()
             self.end(begun.step, begun.before, self.record(begun.item), ended.failure)

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
@@ -103,8 +103,15 @@ class PoolWatch:
     ends a run of this process that is stuck in Dagster's own queue: on Ctrl-C, which Dagster keeps to itself there, or so that it
     waits outside."""
 
-    def __init__(self, instance: dg.DagsterInstance, seconds: float = SECONDS_BETWEEN_LOOKS) -> None:
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        seconds: float = SECONDS_BETWEEN_LOOKS,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """`tags` are those of the run that it watches over; by default all runs that name this process are its own."""
         self.instance, self.seconds = instance, seconds
+        self.tags = {PROCESS_TAG: process_name()} if tags is None else dict(tags)
         self.queued = False  # the last run was ended because it queued for a slot
         self._running = False
         self._ended = threading.Event()
@@ -160,11 +167,11 @@ class PoolWatch:
         """Does a run of this process wait for a slot that another holds?"""
         if not self._running:
             return False
-        storage, own = self.instance.event_log_storage, process_name()
+        storage = self.instance.event_log_storage
         pools = [storage.get_concurrency_info(pool) for pool in storage.get_concurrency_keys()]
         waiting = {run_id for pool in pools for run_id in pool.pending_run_ids}
         runs = (self.instance.get_run_by_id(run_id) for run_id in waiting)
-        return any(run is not None and run.tags.get(PROCESS_TAG) == own for run in runs)
+        return any(run is not None and self.tags.items() <= run.tags.items() for run in runs)
 
     def _end_the_run(self) -> None:
         if self._running:

@@ -21,6 +21,7 @@ from rlaif_dagster.handed_on import to_a_step
 from rlaif_dagster.home import current_home, data_folder
 from rlaif_dagster.judging.ledger import act_for, committed_usd
 from rlaif_dagster.lineage.failures import failure_in
+from rlaif_dagster.lineage.pools import PoolWatch
 from rlaif_dagster.lineage.runs import INTERRUPTED_TAG, UNFINISHED, Failure, open_instance, was_interrupted
 from rlaif_dagster.shards import RAY, RAY_CONFIG, RESTARTS, STEPS, connect, result_of
 
@@ -46,6 +47,7 @@ class Ended:
 
     failure: Failure | None = None
     interrupted: bool = False
+    queued: bool = False  # in its pool's queue, where it was ended, so that it waits outside and keeps no GPU meanwhile
     committed_usd: float = 0.0
 
 
@@ -101,7 +103,9 @@ def come_to(reference: Any) -> Ended:
         return Ended(Failure(str(error), fixable=True))
     except ray.exceptions.RayError as error:
         return Ended(Failure(f"on the cluster: {' '.join(str(error).split())}"))
-    return replace(ended, failure=Failure("it was interrupted on the cluster")) if ended.interrupted else ended
+    if ended.interrupted and not ended.queued:
+        return replace(ended, failure=Failure("it was interrupted on the cluster"))
+    return ended
 
 
 def cancel(references: Sequence[Any]) -> None:
@@ -123,12 +127,22 @@ def _on_the_cluster(
         if value is not None:
             os.environ[name] = value
     act_for(account)
-    before = committed_usd(current_home())
     defs = load()
     with open_instance(current_home()) as instance:
         _close_what_died(order, instance)
-        ended = execute(order, defs, instance)
-    return replace(ended, committed_usd=committed_usd(current_home()) - before)
+        with PoolWatch(instance, tags=order.tags) as watch, watch.run():
+            ended = execute(_with_what_is_left(order), defs, instance)
+    queued = ended.interrupted and watch.queued
+    return replace(
+        ended, queued=queued, committed_usd=committed_usd(current_home())
+    )  # the account is this order's alone
+
+
+def _with_what_is_left(order: Order) -> Order:
+    """Without what earlier tries of it have spent, whose process died."""
+    if order.budget_usd is None:
+        return order
+    return replace(order, budget_usd=max(order.budget_usd - committed_usd(current_home()), 0.0))
 
 
 def _close_what_died(order: Order, instance: dg.DagsterInstance) -> None:

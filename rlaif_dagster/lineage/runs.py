@@ -199,7 +199,7 @@ def tries_of(instance: dg.DagsterInstance) -> Callable[[Stale], Sequence[Try]]:
         same = dg.RunsFilter(statuses=finished, tags={INPUTS_TAG: inputs_tag(item)})
         ended = instance.get_run_records(same, limit=50)
         return [
-            Try(one.end_time or 0.0, _how(instance, one.dagster_run))
+            Try(one.end_time or 0.0, one.dagster_run.run_id, _how(instance, one.dagster_run))
             for one in ended if INTERRUPTED_TAG not in one.dagster_run.tags
         ]  # fmt: skip
 

@@ -36,7 +36,8 @@ def address_of(path: Path, home: Home) -> str:
 
 
 def base_address(host: str, port: int) -> str:
-    """The address under which a server on this host and port is reached."""
+    """The address under which a server on this host and port is reached; one that listens on all of a machine's, by its name."""
+    host = socket.getfqdn() if host in ("0.0.0.0", "::") else host
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

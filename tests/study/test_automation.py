@@ -147,7 +147,7 @@ def test_a_failed_run_is_tried_three_times_and_its_edit_is_not_lost(daemon: Daem
     daemon("later", seconds=1_000_000)
     told = daemon("tick")
     assert told["asked"] == []
-    assert told["reason"].startswith("left alone after 3 failures: ")
+    assert told["reason"].startswith("left alone after 3 failures or 10 interruptions: ")
     study.edit(
         "recipes/judging.yaml", "held_out_share: 0.4", "held_out_share: 0.5"
     )  # what they read is another thing now
@@ -220,7 +220,7 @@ def test_a_new_constitution_waits_until_somebody_wants_it_and_a_removed_one_is_l
     study.edit("recipes/dpo.yaml", "epochs: 2", "epochs: 3")
     daemon("settle")
     assert daemon("tick")["reason"].endswith("press Reload definitions for: third tiny")
-    assert daemon("schedule", name="every_night")["told"] == "Nothing to do."
+    assert daemon("schedule", name="every_night")["told"].endswith("for: third tiny")
     study.edit("study.yaml", "[brief, third]", "[brief]")
     (study.data / "constitutions" / "third.yaml").unlink()
     (study.data / "constitutions" / "other.yaml").rename(study.data / "away.yaml")

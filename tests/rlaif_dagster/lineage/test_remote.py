@@ -13,6 +13,7 @@ import pytest
 from rlaif_dagster.home import current_home
 from rlaif_dagster.language import vllm
 from rlaif_dagster.lineage.remote import Ended, Order, come_to, send
+from rlaif_dagster.lineage.runs import INPUTS_TAG, PROCESS_TAG, open_instance, process_name
 from tests.local_ray import local_ray
 
 __all__ = ["local_ray"]
@@ -44,8 +45,14 @@ def environment() -> None:
     current_home().root.joinpath("environment.json").write_text(json.dumps(dict(os.environ)))
 
 
+@dg.asset(pool="accelerator")
+def trained() -> None: ...
+
+
 def definitions() -> dg.Definitions:
-    return dg.Definitions(assets=[environment], jobs=[dg.define_asset_job("each")])
+    return dg.Definitions(
+        assets=[environment, trained], jobs=[dg.define_asset_job("each", executor_def=dg.in_process_executor)]
+    )
 
 
 def found() -> dict[str, str | None]:
@@ -63,3 +70,19 @@ def test_a_step_has_the_settings_of_who_sent_it(node: pytest.MonkeyPatch) -> Non
 
 def test_where_no_vllm_is_named_here_the_nodes_own_is_used(node: pytest.MonkeyPatch) -> None:
     assert found() == {"RLAIF_VLLM": "/node/bin/vllm", "RLAIF_PROCESSES": None, "RLAIF_SHARDS": None}
+
+
+def test_a_step_whose_slot_was_taken_meanwhile_comes_back_and_keeps_no_gpu(node: pytest.MonkeyPatch) -> None:
+    order = Order("trained", "each", None, None, {PROCESS_TAG: process_name(), INPUTS_TAG: "trained@:abc"})
+    with open_instance(current_home()) as instance:
+        storage = instance.event_log_storage
+        storage.initialize_concurrency_limit_to_default("accelerator")
+        other = instance.create_run_for_job(definitions().resolve_job_def("each"), status=dg.DagsterRunStatus.STARTED)
+        assert storage.claim_concurrency_slot("accelerator", other.run_id, "trained").is_claimed
+        ended = come_to(send(order, "somebody", {}, definitions))
+        assert (ended.queued, ended.failure) == (True, None)
+        [run] = instance.get_runs(dg.RunsFilter(tags=dict(order.tags)))
+        assert run.is_finished
+        assert storage.get_concurrency_info("accelerator").pending_run_ids == set()
+        storage.free_concurrency_slots_for_run(other.run_id)
+        assert come_to(send(order, "somebody", {}, definitions)) == Ended()

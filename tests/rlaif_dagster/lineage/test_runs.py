@@ -179,14 +179,19 @@ def ended_run(instance: dg.DagsterInstance, op: dg.OpDefinition) -> None:
 
 def test_what_a_signal_ended_is_asked_for_again_and_what_a_person_terminated_is_not(home: Home) -> None:
     with open_instance(home) as instance:
-        keys = set()
-        for _ in range(4):  # as often as the machine goes down
+        keys, key = set(), (("dpo_model", "brief|tiny"),)
+        for _ in range(4):  # more often than a step may fail
             ended_run(instance, gets_a_signal)
-            [request] = decided(instance, time.time()).requests
+            assert decided(instance, time.time()).waiting == key
+            [request] = decided(instance, time.time() + 61).requests
             keys.add(request.run_key)
         assert len(keys) == 4  # Dagster drops a second request with the same
         ended_run(instance, fails)
-        assert decided(instance, time.time()).waiting == (("dpo_model", "brief|tiny"),)
+        ended_run(instance, fails)
+        assert decided(instance, time.time() + 61).waiting == key  # the second wait is longer
+        for _ in range(6):
+            ended_run(instance, gets_a_signal)
+        assert decided(instance, time.time() + 1e6).given_up == key
         run = instance.create_run_for_job(
             work, tags={INPUTS_TAG: inputs_tag(STALE)}, status=dg.DagsterRunStatus.STARTED
         )
