@@ -52,12 +52,7 @@ class AtOnce(Carried):
         with self.study.instance() as instance, PoolWatch(instance):
             try:
                 while True:
-                    waiting = self._resolved()
-                    if waiting is None:
-                        self._await_one(None, budget)
-                        continue
-                    self.on_event(Event("planned", remaining=len(waiting)))
-                    left_over = self._start(waiting, instance, budget)
+                    waiting, left_over = self._look(instance, budget)
                     if self.begun:
                         self._await_one(SECONDS_BETWEEN_LOOKS if left_over else None, budget)
                     elif left_over:
@@ -67,17 +62,20 @@ class AtOnce(Carried):
             finally:
                 cancel(list(self.begun))
 
-    def _resolved(self) -> list[Stale] | None:
-        """What waits; None where a file cannot be read just now, or the store not be reached, and steps are under way: they go on,
-        and nothing new is started. Raises UserError where none is."""
+    def _look(self, instance: dg.DagsterInstance, budget: SharedBudget) -> tuple[list[Stale], bool]:
+        """Resolve the plan and start what can be started; what waits, and whether there is reason to look again soon. While
+        steps are under way, a file that cannot be read just now, or a store that does not answer, ends nothing. Raises UserError
+        where none is."""
         try:
-            return self.waiting()
+            waiting = self.waiting()
+            self.on_event(Event("planned", remaining=len(waiting)))
+            return waiting, self._start(waiting, instance, budget)
         except UserError as error:
             if not self.begun:
                 raise
             for begun in self.begun.values():
                 self._tell(begun.item, str(error), f"goes on; nothing else is started: {error}")
-            return None
+            return [], True
 
     def _start(self, waiting: Sequence[Stale], instance: dg.DagsterInstance, budget: SharedBudget) -> bool:
         """Start what can be started; whether anything that is ready is left over."""

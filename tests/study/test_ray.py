@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 
 from rlaif_dagster.home import CHECKOUT, Home, current_home
 from rlaif_dagster.instance_config import prepare_dagster_home
+from rlaif_dagster.lineage.pools import SECONDS_BETWEEN_LOOKS
 from rlaif_dagster.lineage.runs import PARTITION_TAG, open_instance
 from rlaif_dagster.locks import Holder, holders
 from tests.checkout import Checkout
@@ -153,25 +154,32 @@ def overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return max(one[0], other[0]) < min(one[1], other[1])
 
 
-def test_ctrl_c_ends_the_steps_on_the_cluster(
+def test_a_half_saved_file_ends_no_step_on_the_cluster_and_ctrl_c_does(
     undisturbed: Checkout, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training that would take minutes."""
+    """A training that would take minutes, and a step that waits for its slot."""
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     monkeypatch.setenv("RLAIF_STEPS", "ray")
     study = Checkout(tmp_path / "data", tmp_path / "home")
     for mine, other in ((study.data, undisturbed.data), (study.home, undisturbed.home)):
         shutil.copytree(other, mine)
     study.edit("recipes/dpo.yaml", "max_length: 400", "epochs: 2000\nmax_length: 400")
-    process = up(study, "--select", "dpo_model")
+    study.edit("recipes/benchmarks.yaml", "limit: 2", "limit: 3")
+    process = up(study, "--select", "dpo_model", "--select", "sft_benchmarks")
     wait(lambda: holders_on(study, "dpo_model") or process.poll() is not None, 120)
+    study.edit("recipes/ppo.yaml", "updates: 1", "updates: -1")
+    time.sleep(3 * SECONDS_BETWEEN_LOOKS)
+    assert process.poll() is None
+    assert holders_on(study, "dpo_model")
+    study.edit("recipes/ppo.yaml", "updates: -1", "updates: 1")
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told[-3000:]
+    assert told.count("goes on; nothing else is started") == 1
     assert holders(Home(study.home)) == []
     with open_instance(Home(study.home)) as instance:
         assert all(run.is_finished for run in instance.get_runs())
-    assert [step["asset"] for step in study.planned("--select", "dpo_model")] == ["dpo_model"]
+    assert {step["asset"] for step in study.planned()} >= {"dpo_model", "sft_benchmarks"}
 
 
 def holders_on(study: Checkout, asset: str) -> list[Holder]:
