@@ -112,4 +112,4 @@ def test_a_taken_port_is_met_as_the_page_says(study: Path, tmp_path: Path) -> No
             env=environment(tmp_path) | {"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert any(re.search(pattern(message), done.stderr) for message in MESSAGES if "--port" in message)
+    assert any(re.search(pattern(message), done.stderr) for message in MESSAGES if "cannot listen" in message)
