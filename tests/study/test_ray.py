@@ -167,11 +167,11 @@ def test_a_half_saved_file_ends_no_step_on_the_cluster_and_ctrl_c_does(
     study.edit("recipes/benchmarks.yaml", "limit: 2", "limit: 3")
     process = up(study, "--select", "dpo_model", "--select", "sft_benchmarks")
     wait(lambda: holders_on(study, "dpo_model") or process.poll() is not None, 120)
-    study.edit("recipes/ppo.yaml", "updates: 1", "updates: -1")
+    study.edit("recipes/dpo.yaml", "epochs: 2000", "epochs: -1")
     time.sleep(3 * SECONDS_BETWEEN_LOOKS)
     assert process.poll() is None
     assert holders_on(study, "dpo_model")
-    study.edit("recipes/ppo.yaml", "updates: -1", "updates: 1")
+    study.edit("recipes/dpo.yaml", "epochs: -1", "epochs: 2000")
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told[-3000:]
