@@ -22,9 +22,7 @@ from rlaif_dagster.spec.project import Project
 from rlaif_dagster.warehouse.store import Cell
 
 MAX_TRIES = 3
-MAX_INTERRUPTIONS = (
-    10  # by a signal: a machine that goes down, but also one that is short of memory, or a limit on time
-)
+MAX_INTERRUPTIONS = 10  # by a signal: of a machine that goes down, is short of memory, or limits time
 FIRST_WAIT = 60.0  # seconds after the first failure; five times as long after each further one
 NAMED = 8  # partitions in a sentence
 MAX_UNDER_WAY = 25  # requested at a time: an edit in the meantime then finds few runs that nobody needs any more
