@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 
 import pytest
+from ray.cluster_utils import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +22,19 @@ def local_ray() -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes on this machine, as two `ray start` would make them."""
+    ports = {name: free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}  # others may run Ray here
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True, **ports})
+    cluster.add_node(num_cpus=2, dashboard_agent_listen_port=free_port())
+    yield cluster
+    cluster.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,11 +1,12 @@
-"""Every asset of one cell of the tiny study by Dagster's own runs, with the executor of the code location.
+"""Every asset of one cell by Dagster's own runs, with the executor of the code location.
 
-python -m tests.study.executed            all of them
-python -m tests.study.executed 2          those of the first two partition sets
+python -m tests.study.executed brief tiny          all of them, under the constitution `brief`, of the model `tiny`
+python -m tests.study.executed brief tiny 2        those of the first two partition sets
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 from dagster import AssetKey, execute_job
@@ -17,16 +18,31 @@ from assets.graph import made_by
 from rlaif_dagster.home import CHECKOUT, current_home
 from rlaif_dagster.lineage.graph import job_name
 from rlaif_dagster.lineage.runs import open_instance
+from tests.checkout import Checkout
 
 PARTITION = "dagster/partition"
-CELL = {PARTITION: "brief|tiny", f"{PARTITION}/model": "tiny", f"{PARTITION}/constitution": "brief"}
-RUNS: list[tuple[tuple[str, ...], dict[str, str], set[str]]] = [
-    ((), {}, {"prompts"}),
-    (("model",), {PARTITION: "tiny"}, set(made_by(("model",)))),
-    (("constitution",), {PARTITION: "brief"}, set(made_by(("constitution",)))),
-    (("model", "constitution"), CELL, set(made_by(("model", "constitution")))),
-    ((), {}, {"results"}),
-]
+DIMENSIONS: list[tuple[str, ...]] = [("model",), ("constitution",), ("model", "constitution")]
+Run = tuple[tuple[str, ...], dict[str, str], set[str]]
+
+
+def runs(constitution: str, model: str) -> list[Run]:
+    """Dimensions, tags and assets of each, in the order in which they can be made."""
+    cell = {
+        PARTITION: f"{constitution}|{model}",
+        f"{PARTITION}/model": model,
+        f"{PARTITION}/constitution": constitution,
+    }
+    tags = ({PARTITION: model}, {PARTITION: constitution}, cell)
+    made = [(dims, tag, set(made_by(dims))) for dims, tag in zip(DIMENSIONS, tags, strict=True)]
+    return [((), {}, {"prompts"}), *made, ((), {}, {"results"})]
+
+
+def executed(study: Checkout, *arguments: str) -> str:
+    """What Dagster told of the runs, which all must succeed; for arguments see above."""
+    command = [sys.executable, "-m", "tests.study.executed", *arguments]
+    done = subprocess.run(command, cwd=CHECKOUT, env=study.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
 
 
 def main() -> int:
@@ -34,7 +50,8 @@ def main() -> int:
     place = CodePointer.from_module("rlaif_dagster.definitions", "defs", str(CHECKOUT))
     # as the code server of workspace.yaml has it: steps run by this very Python
     repository = ReconstructableRepository(place, entry_point=get_python_environment_entry_point(sys.executable))
-    wanted = RUNS[: int(sys.argv[1])] if sys.argv[1:] else RUNS
+    constitution, model, *first = sys.argv[1:]
+    wanted = runs(constitution, model)[: int(first[0]) if first else None]
     with open_instance(current_home()) as instance:
         for dims, partition, names in wanted:
             result = execute_job(

@@ -15,8 +15,9 @@ from bench.daemon import Dagster
 from rlaif_dagster.home import Home
 from rlaif_dagster.locks import holders
 from tests.checkout import Checkout
+from tests.equality import same_tables
 from tests.study.conftest import make_study
-from tests.study.test_interruptions import records, same_tables, up
+from tests.study.test_interruptions import records, up
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 WORKERS_KILLED = (2, 1, 1)  # before the daemon's turn, each of three times

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -16,16 +12,20 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from rlaif_dagster.home import CHECKOUT, Home, current_home
+from rlaif_dagster.home import Home
 from rlaif_dagster.instance_config import prepare_dagster_home
 from rlaif_dagster.lineage.pools import SECONDS_BETWEEN_LOOKS
 from rlaif_dagster.lineage.runs import PARTITION_TAG, open_instance
 from rlaif_dagster.locks import Holder, holders
 from tests.checkout import Checkout
+from tests.equality import same_files, same_tables
+from tests.local_ray import cluster
 from tests.study.conftest import make_study
-from tests.study.test_interruptions import records, same_files, same_tables, up
+from tests.study.executed import executed
+from tests.study.test_interruptions import records, up
 from tests.study.test_kills import wait
 
+__all__ = ["cluster"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 KILLS = 3
 
@@ -36,22 +36,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     study = make_study(tmp_path_factory.mktemp("undisturbed"))
     study.up()
     return study
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes on this machine, as two `ray start` would make them."""
-    ports = {name: free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}  # others may run Ray here
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True, **ports})
-    cluster.add_node(num_cpus=2, dashboard_agent_listen_port=free_port())
-    yield cluster
-    cluster.shutdown()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -195,44 +179,8 @@ def test_runs_of_dagster_make_the_same_tables_with_a_process_or_a_job_of_ray_a_s
     """Dagster's multiprocess executor, and dagster-ray's with the work of a step spread over shards as well."""
     monkeypatch.setenv("RLAIF_STEPS", steps)
     monkeypatch.setenv("RLAIF_SHARDS", shards)
-    starts = [line for line in executed(on_ray).splitlines() if "STEP_WORKER_STARTING" in line]
+    starts = [line for line in executed(on_ray, "brief", "tiny").splitlines() if "STEP_WORKER_STARTING" in line]
     assert len(starts) == 23 or not steps
     assert all(("in Ray job" in line) == bool(steps) for line in starts)
     same_tables(on_ray, undisturbed)
     same_files(on_ray, undisturbed)
-
-
-def executed(study: Checkout) -> str:
-    """What Dagster's runs of all assets of a cell told."""
-    command = [sys.executable, "-m", "tests.study.executed"]
-    done = subprocess.run(command, cwd=CHECKOUT, env=study.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stderr
-
-
-@pytest.mark.timeout(2400)
-def test_the_embedded_model_gives_the_same_tables_in_every_setting(
-    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The default model, with few prompts and short answers: one process, a process a step, one shard, four shards."""
-    pull = [sys.executable, "-m", "rlaif_dagster.cli.main", "models", "pull", "smollm2-135m-instruct"]
-    subprocess.run(pull, cwd=CHECKOUT, check=True)
-    alone = make_study(
-        tmp_path, (CHECKOUT / "data" / "models" / "smollm2-135m-instruct.yaml").read_text(encoding="utf-8")
-    )
-    for home in (alone.home, *(tmp_path / name for name in ("stepwise", "shards1", "shards4"))):
-        (home / "cache").mkdir(parents=True)
-        (home / "cache" / "models").symlink_to(current_home().cache / "models")
-    alone.up()
-    assert alone.rows("select count(distinct text) > 9 as many from responses") == [{"many": True}]
-    stepwise = Checkout(alone.data, tmp_path / "stepwise")
-    executed(stepwise)
-    same_tables(stepwise, alone)
-    same_files(stepwise, alone)
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    for shards in ("1", "4"):
-        monkeypatch.setenv("RLAIF_SHARDS", shards)
-        on_ray = Checkout(alone.data, tmp_path / f"shards{shards}")
-        on_ray.up()
-        same_tables(on_ray, alone)
-        same_files(on_ray, alone)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,13 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from rlaif_dagster.home import CHECKOUT
 from tests.checkout import Checkout
+from tests.equality import same_files, same_tables
 from tests.s3_server import Server, server
 from tests.study.conftest import make_study
+from tests.study.executed import executed
 from tests.study.test_automation import Daemon
-from tests.study.test_interruptions import records, same_files, same_tables, up
+from tests.study.test_interruptions import records, up
 
 pytestmark = pytest.mark.timeout(1800)
 KILLS = 8
@@ -171,9 +171,7 @@ def test_runs_of_dagster_go_through_the_same_store(s3: Server, tmp_path: Path) -
     """As the daemon starts them, a process a step: the assets that no constitution has a part in."""
     study = make_study(tmp_path / "study")
     machine = Machine(study.data, tmp_path / "daemon", s3.environment("daemon"))
-    command = [sys.executable, "-m", "tests.study.executed", "2"]
-    done = subprocess.run(command, cwd=CHECKOUT, env=machine.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    executed(machine, "brief", "tiny", "2")
     other = Machine(study.data, tmp_path / "reader", s3.environment("daemon"))
     made = {"prompts", "completions", "base_benchmarks", "base_responses"}
     assert not made & {step["asset"] for step in other.planned()}
