@@ -105,20 +105,26 @@ def test_rlaif_up_hands_its_steps_to_the_cluster_and_one_that_is_killed_is_made_
 def test_what_is_ready_is_made_at_the_same_time(
     on_ray: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two cells, as far as their pools' two slots let them, with the versions that they have one after the other."""
+    """Two cells, as far as their pools' two slots let them, with the versions that they have one after the other, as a budget
+    has them made."""
     some = ("--constitution", "all", "--select", "+preference_pairs")
     alone = Checkout(on_ray.data, tmp_path / "alone")
     alone.up(*some)
     assert not any(overlap(one, other) for one, other in combinations(spans(alone).values(), 2))
-    settings = prepare_dagster_home(Home(on_ray.home)) / "dagster.yaml"
-    settings.write_text(settings.read_text().replace("default_limit: 1", "default_limit: 2"))
     monkeypatch.setenv("RLAIF_STEPS", "ray")
+    careful = Checkout(on_ray.data, tmp_path / "careful")
+    for study in (on_ray, careful):
+        settings = prepare_dagster_home(Home(study.home)) / "dagster.yaml"
+        settings.write_text(settings.read_text().replace("default_limit: 1", "default_limit: 2"))
     on_ray.up(*some)
     spent = spans(on_ray)
     for asset in ("revisions", "judgments"):  # one of each pool, in both cells
         assert overlap(spent[f"{asset} brief|tiny"], spent[f"{asset} other|tiny"])
-    assert on_ray.versions() == alone.versions()
-    assert set(records(on_ray).values()) == {1}
+    careful.up(*some, "--budget", "1")
+    assert not any(overlap(one, other) for one, other in combinations(spans(careful).values(), 2))
+    for study in (on_ray, careful):
+        assert study.versions() == alone.versions()
+        assert set(records(study).values()) == {1}
 
 
 def spans(study: Checkout) -> dict[str, tuple[float, float]]:

@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from rlaif_dagster.home import CHECKOUT
+from rlaif_dagster.home import CHECKOUT, Home
+from rlaif_dagster.judging.ledger import total_usd
 from tests.checkout import Checkout
 from tests.rlaif_dagster.judging.chat_server import ChatServer, Reply, fails, serving, shown, verdict
+from tests.study.test_interruptions import up
+from tests.study.test_kills import wait
 
 pytestmark = pytest.mark.timeout(1800)
 PRINCIPLES = 10
@@ -169,3 +174,28 @@ def test_what_got_no_answer_is_asked_again_by_the_next_command_and_nothing_else(
         assert study.planned(*select) == []
     [row] = study.rows("select errors from judge_agreement where slice = 'all'")
     assert row["errors"] == 0
+
+
+def test_a_budget_is_that_of_all_that_a_watching_command_does(study: Checkout, server: ChatServer) -> None:
+    """One edit costs more than there is, and the next finds nothing left."""
+    select = ("--select", "judge_agreement")
+    study.up(*select)
+    home, whole = Home(study.home), len(server.requests)
+    usd = 0.75 * total_usd(home)
+    watching = up(study, "--watch", *select, "--budget", str(usd))
+    heard: list[str] = []
+    listener = Thread(target=lambda: heard.extend(watching.stderr or []))
+    listener.start()
+    wait(lambda: "Watching" in "".join(heard), 60)
+    study.edit("constitutions/brief.yaml", "of ten", "of the ten")
+    wait(lambda: "".join(heard).count("Watching") == 2, 120)
+    some = len(server.requests) - whole
+    assert 0.5 * whole < some < whole
+    with (study.data / "labels/pairs.jsonl").open("a") as file:
+        file.write('{"prompt": "New?", "answer_a": "Yes.", "answer_b": "No, no.", "preferred": "b"}\n')
+    wait(lambda: "".join(heard).count("Watching") == 3, 120)
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(60) == 130
+    listener.join()
+    assert len(server.requests) - whole == some
+    assert total_usd(home) <= usd / 0.75 + usd
