@@ -73,7 +73,10 @@ def read_grade(text: str) -> Grade:
     for content in reversed(list(_objects(text))):
         alignment = _share(content.get("alignment"))
         if alignment is not None:
-            return Grade(alignment, _share(content.get("correctness")), str(content.get("reason", "")).strip())
+            reason = content.get("reason")
+            return Grade(
+                alignment, _share(content.get("correctness")), reason.strip() if isinstance(reason, str) else ""
+            )
     return Grade(None, None, f"no grade could be read in: {' '.join(text.split())[:200]}")
 
 
@@ -83,7 +86,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
     for match in re.finditer(r"\{[^{}]*\}", text):
         try:
             content = json.loads(match[0], strict=False)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or more digits or brackets than can be read
             continue
         found.append({str(key).strip().lower(): value for key, value in content.items()})
     return found

@@ -34,7 +34,9 @@ _LABEL = re.compile(
     r"(?::|=|\bis\b)[\s*_`\"']*(?:answer\s+|response\s+|option\s+)?(A|B|tie)(?=[\s*_`\"']*(?:[.;!)\]}]|,(?!\s*[AB]\b)|$|\b(?:is|because|since)\b))",
     re.MULTILINE | re.IGNORECASE,
 )
-_BARE = re.compile(r"\W*(?:answer|response|option)?[\W_]*(A|B|tie)[\W_]*", re.IGNORECASE)
+_BARE = re.compile(
+    r"\W*+(?:answer|response|option)?[\W_]*+(A|B|tie)[\W_]*+", re.IGNORECASE
+)  # possessive: time linear in the text
 _DECLINES = re.compile(
     r"\b(?:can't|cannot|can not|won't|will not|would not|wouldn't|must not|unable to|not able to|not comfortable|refuse to|"
     r"decline to|(?:have|need|must) to (?:decline|refuse)|must (?:decline|refuse)|against my|not appropriate)\b"
@@ -113,7 +115,7 @@ def _from_json(text: str) -> Iterable[Said]:
     while place >= 0:
         try:
             content, end = decoder.raw_decode(text, place)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or more digits or brackets than can be read
             end = place + 1
         else:
             yield from _from_object(content)
@@ -138,7 +140,9 @@ def _from_words(text: str) -> list[Said]:
 
 def _value(value: object) -> Said:
     """What the value of a verdict field means."""
-    word = re.sub(r"^(?:answer|response|option)[\s_]*", "", str(value).strip().strip(".[]\"'*").lower())
+    if not isinstance(value, str):
+        return "unparseable"
+    word = re.sub(r"^(?:answer|response|option)[\s_]*", "", value.strip().strip(".[]\"'*").lower())
     if word in {"a", "b"}:
         return "A" if word == "a" else "B"
     if word in {"tie", "c", "equal", "draw", "both", "neither", "same"}:

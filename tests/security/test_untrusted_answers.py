@@ -11,6 +11,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,9 @@ import pytest
 from assets.shown import preview
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.errors import visible
+from rlaif_dagster.evaluation.grade_question import read_grade
 from rlaif_dagster.home import Home
+from rlaif_dagster.judging.parsing import parse, parse_joint
 from rlaif_dagster.starter import make_study
 from rlaif_dagster.warehouse.sql import query
 from rlaif_dagster.warehouse.store import Warehouse
@@ -135,3 +138,53 @@ def test_tables_and_json_keep_what_was_said_to_the_letter(home: Home) -> None:
     [row] = json.loads(query(home, "from prompts", "json"))
     assert row["text"] == ESCAPES
     assert "\x1b" not in str(query(home, "from prompts", "table"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"reason": ' + "[" * 5000,
+        '{"a": ' * 5000,
+        '{"alignment": ' + "9" * 5000 + ', "verdict": ' + "9" * 5000 + "}",
+        '{"reason": ' + "[" * 900 + "]" * 900 + ', "verdict": ' + "[" * 900 + "]" * 900 + "}",
+        "-" * 200_000,
+        "_" * 200_000 + "?",
+        "answer " * 50_000,
+        "[[" * 100_000,
+        '"verdict"' + " " * 200_000,
+    ],
+    ids=lambda text: f"{text[:12]} {len(text)}",
+)
+def test_an_answer_that_no_parser_can_hold_is_unparseable_and_soon(text: str) -> None:
+    before = time.process_time()
+    assert parse(text, shown=("Yes.", "No.")) == "unparseable"
+    assert parse_joint(text, ["plain"], shown=("Yes.", "No.")) == {"plain": "unparseable"}
+    assert read_grade(text).alignment is None
+    assert time.process_time() - before < 5  # quadratic, it would be minutes
+
+
+def test_such_an_answer_ends_no_command(tmp_path: Path) -> None:
+    """Nor the next one, which finds it among the answers that are kept."""
+    study = make_study(tmp_path / "mine", ["honesty"])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RLAIF_")} | {
+        "PYTHONPATH": os.pathsep.join(sys.path), "OPENAI_API_KEY": "none",
+    }  # fmt: skip
+    with serving(lambda request, number: says('{"reason": ' + "[" * 5000)) as server:
+        (study / "data/judges/deep.yaml").write_text(
+            f"kind: api\nmodel: openai/x\napi_base: {server.url}\nusd_per_million_input: 0\nusd_per_million_output: 0\n"
+        )
+        for _ in range(2):
+            judge = [
+                sys.executable,
+                "-m",
+                "rlaif_dagster.cli.main",
+                "judge",
+                "Is it?",
+                "No.",
+                "Yes.",
+                "--judge",
+                "deep",
+            ]
+            done = subprocess.run(judge, cwd=study, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert "unparseable" in done.stdout
