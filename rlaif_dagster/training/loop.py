@@ -136,13 +136,14 @@ def arguments(kind: Any, recipe: Optimization, lm: LanguageModel, *, seed: int, 
     """The trainer's arguments (TRL's configuration class `kind`) for a recipe; `own` are those of one stage.
 
     The order of the examples is fixed beforehand (`training_order`), all epochs in one pass. On CUDA a base in half
-    precision is trained under autocast, with the adapter in float32; elsewhere nothing is cast.
+    precision is trained under autocast, with the adapter in float32; elsewhere nothing is cast. A process trains on one GPU,
+    however many it sees; more take RLAIF_PROCESSES.
     """
     cuda = lm.device.type == "cuda"
     half = cuda and lm.model.dtype != torch.float32
     bf16 = half and torch.cuda.is_bf16_supported()
     with quiet():
-        return kind(
+        made = kind(
             output_dir=str(work), seed=seed, use_cpu=not cuda, bf16=bf16, fp16=half and not bf16,
             num_train_epochs=1, train_sampling_strategy="sequential",
             per_device_train_batch_size=share(recipe.batch_size), gradient_accumulation_steps=recipe.gradient_accumulation,
@@ -154,6 +155,11 @@ def arguments(kind: Any, recipe: Optimization, lm: LanguageModel, *, seed: int, 
             save_strategy="steps", save_steps=recipe.save_steps, save_total_limit=checkpoints.KEPT,
             **own,
         )  # fmt: skip
+    if (
+        cuda and made.device
+    ):  # which counts the GPUs; the trainer would take them all, by nn.DataParallel, which TRL refuses
+        made._n_gpu = 1
+    return made
 
 
 @contextmanager

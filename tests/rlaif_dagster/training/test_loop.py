@@ -239,3 +239,29 @@ def test_a_terminal_sees_one_bar(train: Train, tmp_path: Path, monkeypatch: pyte
     assert all(line.startswith("sft:") for line in bars)
     assert "9/9" in bars[-1]
     assert "loss=" in bars[-1]
+
+
+OF_TWO_GPUS = """
+import json
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from trl import DPOConfig, RewardConfig, SFTConfig
+from rlaif_dagster.spec.recipes import Dpo, Reward, Sft
+from rlaif_dagster.training.loop import arguments
+torch.cuda.is_available, torch.cuda.device_count, torch.cuda.set_device = lambda: True, lambda: 2, lambda device: None
+lm = SimpleNamespace(device=torch.device("cuda"), model=SimpleNamespace(dtype=torch.float32))
+for kind, recipe in ((SFTConfig, Sft()), (RewardConfig, Reward()), (DPOConfig, Dpo())):
+    made = arguments(kind, recipe, lm, seed=0, work=Path("work"))
+    print(json.dumps([made.device.type, made.n_gpu, made.train_batch_size == recipe.batch_size, made.parallel_mode.value]))
+"""
+
+
+def test_a_training_keeps_to_one_of_two_gpus(tmp_path: Path) -> None:
+    """Without a launcher transformers would spread it over both in one process, for which TRL stops."""
+    done = subprocess.run(
+        [sys.executable, "-c", OF_TWO_GPUS], cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [["cuda", 1, True, "not_parallel"]] * 3
