@@ -33,6 +33,8 @@ def main(folder: Path) -> None:
         outcome = error
     if rank() == 0:
         (folder / OUTCOME).write_bytes(pickle.dumps(outcome))
+        if isinstance(outcome, UserError):
+            sys.exit(1)  # for which the launcher ends the others: they may be waiting for this one
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

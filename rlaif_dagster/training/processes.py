@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ from rlaif_dagster.training.process_count import PROCESSES, processes
 from rlaif_dagster.training.trained import Trained
 
 CALL, OUTCOME = "call.pickle", "outcome.pickle"  # in a folder of this user's own, for the length of one training
+PATIENCE = timedelta(
+    days=1
+)  # of those that wait for the first process: it may be asking a judge, or scoring every pair
 
 
 class Followed(Exception):
@@ -85,7 +89,10 @@ def share(batch_size: int) -> int:
     """How many examples of a batch are this process's. Raises UserError where it cannot be divided."""
     number = world_size()
     if batch_size % number:
-        raise UserError(f"{PROCESSES}: found {number}, which does not divide batch_size {batch_size} of the recipe")
+        raise UserError(
+            f"{PROCESSES}: found {number}, which does not divide batch_size {batch_size} of the recipe: set batch_size there to a "
+            f"multiple of {number} (a smaller gradient_accumulation leaves the optimizer's steps as they are)"
+        )
     return batch_size // number
 
 
@@ -111,13 +118,19 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def meet() -> Any:
+    """Accelerate's state of this process, which has met the others. Whoever comes first says how long they wait for one another:
+    left to the libraries it is ten minutes on GPUs, after which all are ended."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+
+
 @contextmanager
 def first_process_first() -> Iterator[None]:
     """The block in the first process, and then in the others: they find on the disk what it left there."""
     if world_size() == 1:
         yield
         return
-    from accelerate import PartialState
-
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+    with meet().main_process_first():
         yield

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from rlaif_dagster.training.processes import Followed, rank, world_size
+from rlaif_dagster.training.processes import Followed, meet, rank, world_size
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)  # for the others: the first process may be asking a judge, which takes as long as it takes
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,7 @@ class Share:
     def here(cls) -> Share:
         """This process's own, by what the launcher says; it has met the others when this returns."""
         if world_size() > 1:
-            from accelerate import PartialState
-
-            PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+            meet()
         return cls(rank(), world_size())
 
     def of(self, rows: Any) -> Any:

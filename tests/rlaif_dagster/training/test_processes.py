@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from rlaif_dagster.errors import UserError
@@ -16,7 +17,16 @@ from rlaif_dagster.spec.model import ModelSpec
 from rlaif_dagster.spec.recipes import Dpo, Lora, Reward, Sft
 from rlaif_dagster.training.adapters import WEIGHTS
 from rlaif_dagster.training.dpo import train_dpo
-from rlaif_dagster.training.processes import PROCESSES, Call, own_batches, processes, train
+from rlaif_dagster.training.processes import (
+    PATIENCE,
+    PROCESSES,
+    Call,
+    first_process_first,
+    own_batches,
+    processes,
+    rank,
+    train,
+)
 from rlaif_dagster.training.reward import train_reward
 from rlaif_dagster.training.sft import train_sft
 from rlaif_dagster.training.trained import Trained
@@ -71,6 +81,27 @@ def test_what_is_the_users_to_fix_is_told_by_the_first_process(
     monkeypatch.setenv(PROCESSES, "0")
     with pytest.raises(UserError, match="RLAIF_PROCESSES: found '0', allowed: a whole number, at least 1"):
         processes()
+
+
+def waits(lm: Any, fails: bool, result: Path) -> Any:
+    """In each process: how long it would wait for the others."""
+    with first_process_first():
+        if fails and rank() == 0:
+            raise UserError("a pair is wrong")
+    backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+    (result / f"{rank()}.txt").write_text(str(backend.options._timeout))
+    return "no Trained, but nobody looks"
+
+
+def test_the_others_wait_for_the_first_process_as_long_as_it_takes_and_end_with_it(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PROCESSES, "2")
+    spec = ModelSpec(folder=str(tiny_model_folder))
+    train(Call(waits, "tiny", spec, Home(tmp_path), (False, tmp_path), {}))
+    assert [(tmp_path / f"{n}.txt").read_text() for n in (0, 1)] == [str(PATIENCE)] * 2
+    with pytest.raises(UserError, match="a pair is wrong"):  # although the other one waits at the door
+        train(Call(waits, "tiny", spec, Home(tmp_path), (True, tmp_path), {}))
 
 
 def test_a_batch_is_divided_and_one_that_cannot_be_is_computed_by_all() -> None:
