@@ -78,13 +78,18 @@ def write_adapter(name: str, spec: ModelSpec, home: Home, adapter: Path, folder:
 
 def write_merged(name: str, spec: ModelSpec, home: Home, adapter: Path, folder: Path) -> None:
     """The base model with the adapter merged into its weights, its tokenizer, and the adapter's card told so. A base that
-    the study quantizes is merged as its publisher gives it: 4 bits would round the adapter away."""
+    the study quantizes is merged as its publisher gives it: 4 bits would round the adapter away. 16 bits do in part, and the
+    card says so."""
     from rlaif_dagster.language.base_model import load
+    from rlaif_dagster.language.quantization import merges
+    from rlaif_dagster.training.adapters import merge
 
-    lm = load(name, spec.model_copy(update={"quantization": "none"}), home, adapter=adapter)
+    lm = load(name, spec.model_copy(update={"quantization": "none"}), home)
+    exact = merges(lm.model)
+    lm = merge(lm, adapter)
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
-    _write_card(folder, adapter, merged_card)
+    _write_card(folder, adapter, lambda card: merged_card(card, None if exact else spec.dtype))
 
 
 def _write_card(folder: Path, adapter: Path, exported: Callable[[str], str]) -> None:
@@ -93,11 +98,12 @@ def _write_card(folder: Path, adapter: Path, exported: Callable[[str], str]) -> 
         (folder / CARD).write_text(exported((adapter / CARD).read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def merged_card(card: str) -> str:
-    """The adapter's card for the merged model: how it is loaded is all that differs."""
-    from rlaif_dagster.training.card import USE_MERGED
+def merged_card(card: str, rounded_to: str | None) -> str:
+    """The adapter's card for the merged model: how it is loaded differs, and whether the update was rounded, to which type."""
+    from rlaif_dagster.training.card import ROUNDED, USE_MERGED
 
-    return with_loading(card.replace("library_name: peft", "library_name: transformers", 1), USE_MERGED)
+    use = USE_MERGED if rounded_to is None else f"{USE_MERGED}\n\n{ROUNDED.format(dtype=rounded_to)}"
+    return with_loading(card.replace("library_name: peft", "library_name: transformers", 1), use)
 
 
 def with_loading(card: str, how: str) -> str:

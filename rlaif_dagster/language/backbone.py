@@ -3,7 +3,8 @@
 Evaluating four arms and their seeds would otherwise read the base weights from disk for each. Merging writes over the
 weights that the adapter touches; their originals are kept in main memory and written back bit by bit, because subtracting
 what was added would leave rounding behind, and the arms' numbers would depend on who came before. An arm's weights are
-thus those that `base_model.load` gives. A quantized base takes no adapter in: there it is laid beside the layers.
+thus those that `base_model.load` gives. In 16 bits or fewer a merge would round the adapter away in part, and what is
+evaluated would not be what was trained: there it is laid beside the layers, as in training.
 
 A process keeps one backbone. Loading any model lets go of it, so that it never stands beside a model that trains or
 judges.
@@ -23,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.home import Home
 from rlaif_dagster.language.base_model import LanguageModel, load
-from rlaif_dagster.language.quantization import is_quantized
+from rlaif_dagster.language.quantization import merges
 from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
@@ -45,27 +46,30 @@ class Backbone:
         if adapter != self.adapter:
             self._restore()
             if adapter is not None:
-                self._merge(adapter)
+                self._take(adapter)
         return self.lm
+
+    def _take(self, adapter: Path) -> None:
+        self.adapter = adapter
+        try:
+            if merges(self.lm.model):
+                self._merge(adapter)
+            else:
+                from rlaif_dagster.training.adapters import lay_beside
+
+                self.beside = lay_beside(self.lm.model, adapter)
+        except BaseException:
+            release()  # half an adapter is in the model, and nobody may use it again
+            raise
 
     def _merge(self, adapter: Path) -> None:
         from peft import PeftModel
 
         model = self.lm.model
-        if is_quantized(model):
-            from rlaif_dagster.training.adapters import lay_beside
-
-            self.beside, self.adapter = lay_beside(model, adapter), adapter
-            return
         for name in merged_weights(adapter):
             self.originals[name] = model.get_parameter(name).detach().to("cpu", copy=True)
-        self.adapter = adapter
-        try:
-            with quiet_loading():
-                PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-        except BaseException:
-            release()  # half an adapter is in the model, and nobody may use it again
-            raise
+        with quiet_loading():
+            PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
         model.requires_grad_(False).eval()
         if hasattr(model, "peft_config"):  # else the next adapter would count as a second one
             del model.peft_config

@@ -23,7 +23,6 @@ from rlaif_dagster.language.quiet import quiet_loading
 from rlaif_dagster.spec.model import ModelSpec
 
 Message = dict[str, str]
-ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,8 @@ def unloadable(name: str, spec: ModelSpec, location: str, error: Exception) -> U
 
 def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None) -> LanguageModel:
     """A fresh copy of the base model on the default device, in evaluation mode, gradients off; `adapter` (a peft folder
-    on that base) is merged into the weights, or laid beside them where they are quantized. A backbone that was kept for
-    evaluation is let go first.
+    on that base) is merged into the weights, or laid beside them where they are in 16 bits or fewer. A backbone that was kept
+    for evaluation is let go first.
 
     Raises UserError with what to do when the weights can be had neither locally nor from the network.
     """
@@ -147,21 +146,12 @@ def load(name: str, spec: ModelSpec, home: Home, *, adapter: Path | None = None)
         raise unloadable(name, spec, location, error) from error
     _check_template(name, tokenizer)
     quantization.in_one_precision(model)
-    if adapter is not None and quantization.is_quantized(model):
-        from rlaif_dagster.training.adapters import lay_beside
-
-        lay_beside(model, adapter)
-    elif adapter is not None:
-        from peft import PeftModel
-
-        if not (adapter / ADAPTER).is_file():  # peft would go on to adapter_model.bin, which is a pickle
-            raise UserError(
-                f"{adapter}: no {ADAPTER}; adapters are read as safetensors only: run `rlaif up` to train it again"
-            )
-
-        with quiet_loading():
-            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    model.requires_grad_(False)
     if not quantization.is_quantized(model):  # which is put where it belongs as it is loaded
         model = model.to(default_device())
-    return LanguageModel(name, spec, tokenizer, model.eval())
+    lm = LanguageModel(name, spec, tokenizer, model.eval())
+    if adapter is not None:
+        from rlaif_dagster.training.adapters import with_adapter
+
+        lm = with_adapter(lm, adapter)
+    lm.model.requires_grad_(False)
+    return lm

@@ -72,16 +72,17 @@ def save(model: PeftModel, folder: Path, lm: LanguageModel) -> None:
 
 
 def merge(lm: LanguageModel, folder: Path) -> LanguageModel:
-    """The model with an adapter added to its weights, in place."""
+    """The model with an adapter added to its weights, in place. Raises UserError where the folder has none as safetensors."""
+    _check(folder)
     with quiet(), quiet_loading():
         return replace(lm, model=PeftModel.from_pretrained(lm.model, str(folder)).merge_and_unload().eval())
 
 
-def start_from(lm: LanguageModel, folder: Path) -> LanguageModel:
-    """The model that training on top of an adapter starts from: `lm` with that adapter, frozen, in place.
+def with_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
+    """The model that an adapter makes of `lm`, frozen, in place: what is evaluated, and what training on top of it starts from.
 
     In float32 it is merged, which costs nothing afterwards. In 16 bits or fewer a merge would round the update away in part, and
-    what is trained on the rounded weights would not be what is published: there it is added to each layer's output.
+    what is evaluated or trained upon would not be what was trained: there it is added to each layer's output.
     """
     if quantization.merges(lm.model):
         return merge(lm, folder)
@@ -90,7 +91,9 @@ def start_from(lm: LanguageModel, folder: Path) -> LanguageModel:
 
 
 def lay_beside(model: PreTrainedModel, folder: Path) -> list[RemovableHandle]:
-    """Let a frozen adapter add to the outputs of `model`'s layers; what is returned takes it off again, without a trace."""
+    """Let a frozen adapter add to the outputs of `model`'s layers; what is returned takes it off again, without a trace.
+    Raises UserError where the folder has none as safetensors."""
+    _check(folder)
     handles = []
     for name, (a, b) in _scaled_factors(folder).items():
         layer = model.get_submodule(name.removeprefix("base_model.model."))
@@ -98,15 +101,22 @@ def lay_beside(model: PreTrainedModel, folder: Path) -> list[RemovableHandle]:
     return handles
 
 
+def _check(folder: Path) -> None:
+    if not (folder / WEIGHTS).is_file():  # peft would go on to adapter_model.bin, which is a pickle
+        raise UserError(
+            f"{folder}: no {WEIGHTS}; adapters are read as safetensors only: run `rlaif up` to train it again"
+        )
+
+
 @dataclass(frozen=True)
 class _FrozenUpdate:
-    """A layer's forward hook that adds B A x to its output, in float32."""
+    """A layer's forward hook that adds B A x to its output, the sum in float32 before it is rounded, as peft's layers do."""
 
     a: torch.Tensor
     b: torch.Tensor
 
     def __call__(self, layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        return output + (inputs[0].float() @ self.a.T @ self.b.T).to(output.dtype)
+        return (output + inputs[0].float() @ self.a.T @ self.b.T).to(output.dtype)
 
 
 def concatenate(first: Path, second: Path, target: Path) -> None:

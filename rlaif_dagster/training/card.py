@@ -32,6 +32,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```"""
+ROUNDED = """\
+The weights are in {dtype}: adding the adapter to them rounded a part of it away. What the study trained and evaluated is the
+adapter beside the base model's weights (`rlaif export --adapter`)."""
 USE_REWARD = """\
 The head reads the last hidden state at the end token that closes the answer. When loading the adapter on a sequence
 classifier, set a padding token that is not the end token: the classifier looks for the last token that is no padding."""

@@ -81,7 +81,7 @@ def train_dpo(
     """
     watch = Stopwatch(work)
     if start_adapter is not None:
-        lm = adapters.start_from(lm, start_adapter)
+        lm = adapters.with_adapter(lm, start_adapter)
     training, held_out = (preferences(lm, pairs, split, recipe) for split in ("train", "held_out"))
     with first_process_first():
         reference = log_probs(lm, training.items + held_out.items, Chunks(work / "reference"), "dpo reference")

@@ -104,7 +104,7 @@ class RewardModel:
         base = classifier(lm, scoring_tokenizer(lm).pad_token_id, seed=0, dtype=torch.float32)
         with quiet():
             model = PeftModel.from_pretrained(base, str(folder))
-        if quantization.is_quantized(lm.model):
+        if not quantization.merges(lm.model):
             return cls(lm, model.get_base_model().eval())
         with quiet():
             return cls(lm, model.merge_and_unload().eval())

@@ -84,6 +84,23 @@ def test_the_exported_model_is_base_and_adapter_in_one_and_its_card_says_so(
     assert "PeftModel" not in card
     assert "| preference_pairs |" in card
     assert not list(target.glob("*.bin"))
+    assert "rounded" not in card
+
+
+def test_in_16_bits_the_merged_model_is_exported_with_a_word_about_what_the_merge_cost(
+    rlaif: Command, trained: Path, data: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    with (data / "models/tiny.yaml").open("a") as file:
+        file.write("dtype: bfloat16\n")
+    rlaif("export", "--arm", "dpo", str(tmp_path / "out"))
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert exported.dtype == torch.bfloat16
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    plain, adapted = logits(base), logits(PeftModel.from_pretrained(base, trained))
+    assert (logits(exported).float() - adapted).norm() < 0.1 * (plain - adapted).norm()
+    assert (
+        "in bfloat16: adding the adapter to them rounded a part of it away" in (tmp_path / "out/README.md").read_text()
+    )
 
 
 def test_the_adapter_alone_is_what_peft_loads(

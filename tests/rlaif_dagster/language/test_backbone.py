@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from rlaif_dagster.home import Home
 from rlaif_dagster.language import backbone as module
 from rlaif_dagster.language.backbone import backbone, merged_weights
-from rlaif_dagster.language.base_model import load
+from rlaif_dagster.language.base_model import LanguageModel, load
 from rlaif_dagster.spec.model import ModelSpec
+from rlaif_dagster.training.adapters import merge
 
 
 @pytest.fixture
@@ -66,6 +67,30 @@ def test_loaded_once_and_let_go_when_another_is_loaded(
     assert list(module._kept.values()) != [first]
     load("tiny", spec, home)
     assert module._kept == {}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_16_bits_an_arm_computes_what_training_computed(
+    dtype: str, tiny_model_folder: Path, adapters: list[Path], home: Home
+) -> None:
+    """Nearly every number that a layer gives is that of the peft model, to the last bit; of a merged one, about half."""
+    spec = ModelSpec(folder=str(tiny_model_folder), dtype=dtype)
+    x = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0)).to(getattr(torch, dtype))
+
+    def outputs(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return model.model.layers[0].self_attn.q_proj(x)
+
+    def alike(lm: LanguageModel) -> float:
+        return float((outputs(lm.model) == in_training).float().mean())
+
+    kept = backbone("tiny", spec, home)
+    base = outputs(kept.arm(None).model)
+    in_training = outputs(PeftModel.from_pretrained(load("tiny", spec, home).model, str(adapters[1])).get_base_model())
+    assert alike(load("tiny", spec, home, adapter=adapters[1])) > 0.99
+    assert alike(kept.arm(adapters[1])) > 0.99
+    assert torch.equal(outputs(kept.arm(None).model), base)
+    assert alike(merge(load("tiny", spec, home), adapters[1])) < 0.7
 
 
 def test_a_merge_that_fails_spoils_no_later_arm(spec: ModelSpec, adapters: list[Path], home: Home) -> None:
