@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
+from rlaif_dagster.hub_names import on_the_hub
 from rlaif_dagster.rows import check_file, inside, parquet_rows, parse_json
 from rlaif_dagster.spec.base import explain
 from rlaif_dagster.spec.prompts import HubDataset, PromptRow, PromptSource, PromptSources
@@ -160,9 +161,10 @@ def _from_hub(hub: HubDataset) -> Iterator[Record]:
     """Rows of a dataset at its revision, from the local cache or the network."""
     from datasets import load_dataset
 
-    name = f"dataset {hub.dataset} at {hub.revision}, split {hub.split}"
+    dataset = on_the_hub(hub.dataset)
+    name = f"dataset {dataset} at {hub.revision}, split {hub.split}"
     try:
-        rows = load_dataset(hub.dataset, hub.config, split=hub.split, revision=hub.revision)
+        rows = load_dataset(dataset, hub.config, split=hub.split, revision=hub.revision)
     except (OSError, ValueError) as error:  # no network, no such dataset, no such configuration or split
         reason = str(error).strip() or type(error).__name__
         raise UserError(f"{name}: cannot be read: {reason}; check the network, the name and the revision") from None

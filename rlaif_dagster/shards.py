@@ -16,7 +16,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rlaif_dagster.errors import UserError
@@ -80,7 +80,7 @@ def spread(function: Callable[[T], R], pieces: Sequence[T], *, computes: bool = 
         done, _ = ray.wait(list(running), num_returns=1, timeout=SECONDS_TO_START)
         if not done and not told and all(place == READY for _, place in running.values()):
             told = True
-            log.warning("no shard has started yet: %s", _lacks(ray.cluster_resources(), ray.available_resources()))
+            log.warning("no shard has started yet: a shard asks for %s", lacking({"CPU": 1.0, "GPU": gpus()}))
         for reference in done:
             shard, place = running.pop(reference)
             result = result_of(reference)
@@ -164,14 +164,17 @@ def result_of(reference: Any) -> Any:
         raise
 
 
-def _lacks(total: dict[str, float], free: dict[str, float]) -> str:
-    """What a shard asks for beside what there is."""
-    asked = {"CPU": 1.0, "GPU": gpus()}
-    parts = [
-        f"{name} {wanted:g} of {free.get(name, 0.0):g} free and {total.get(name, 0.0):g} in all"
+def lacking(asked: Mapping[str, float]) -> str:
+    """What is asked of one node of the cluster, beside what there is of it."""
+    import ray
+
+    free, total = ray.available_resources(), ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in asked}
+    return " and ".join(
+        f"{wanted:g} {name} ({free.get(name, 0.0):g} free of {total.get(name, 0.0):g}, {most[name]:g} on a node at most)"
         for name, wanted in asked.items() if wanted
-    ]  # fmt: skip
-    return f"a shard asks for {' and '.join(parts)}"
+    )  # fmt: skip
 
 
 def _number(name: str, *, whole: bool = False) -> float:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
+from rlaif_dagster.hub_names import on_the_hub
 from rlaif_dagster.language import onednn, quantization
 from rlaif_dagster.language.embedded import hub_problem
 from rlaif_dagster.language.quiet import quiet_loading
@@ -84,7 +85,7 @@ def weights_location(spec: ModelSpec, home: Home) -> tuple[str, dict[str, Any]]:
             )
         return str(folder), {}
     assert spec.hub is not None  # the spec's own validation: exactly one source
-    return spec.hub.repo, {"revision": spec.hub.revision}
+    return on_the_hub(spec.hub.repo), {"revision": spec.hub.revision}
 
 
 def load_tokenizer(spec: ModelSpec, home: Home) -> PreTrainedTokenizerBase:

@@ -7,7 +7,7 @@ command's account, so that each knows its own cost. Ctrl-C ends all that is unde
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Hashable, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,23 +21,27 @@ from rlaif_dagster.judging.budget import SharedBudget
 from rlaif_dagster.judging.ledger import part_of_payer
 from rlaif_dagster.lineage.carried import Carried
 from rlaif_dagster.lineage.pools import SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_TRIES, PoolWatch, in_the_way
-from rlaif_dagster.lineage.remote import cancel, come_to, first_ended, send
+from rlaif_dagster.lineage.remote import Order, asks_for, cancel, come_to, first_ended, has_started, send
 from rlaif_dagster.lineage.study import planned
 from rlaif_dagster.locks import held_elsewhere, lock_name
 from rlaif_dagster.planning import Event, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
 from rlaif_dagster.resolver import Stale
+from rlaif_dagster.shards import SECONDS_TO_START, lacking
 from rlaif_dagster.warehouse.store import Cell
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A step under way, its pool, and what there was of it before."""
+    """A step under way, its pool, what there was of it before, and what was sent when (seconds of the monotonic clock)."""
 
     step: Step
     item: Stale
     pool: str | None
     before: Record | None
+    order: Order
+    tags: Mapping[str, str]
+    since: float
 
 
 @dataclass
@@ -54,7 +58,7 @@ class AtOnce(Carried):
                 while True:
                     waiting, left_over = self._look(instance, budget)
                     if self.begun:
-                        self._await_one(SECONDS_BETWEEN_LOOKS if left_over else None, budget)
+                        self._await_one(SECONDS_BETWEEN_LOOKS if left_over else None, budget, instance)
                     elif left_over:
                         time.sleep(SECONDS_BETWEEN_TRIES)
                     else:
@@ -120,7 +124,7 @@ class AtOnce(Carried):
         account = part_of_payer(f"{lock_name(item.asset, partition_key(item.cell))}-{uuid4().hex[:8]}")
         self.on_event(Event("started", step, remaining=remaining))
         reference = send(order, account, tags, self.study.load or (lambda: self.study.defs))
-        self.begun[reference] = Begun(step, item, pool, before)
+        self.begun[reference] = Begun(step, item, pool, before, order, tags, time.monotonic())
 
     def _fetch(self) -> None:
         """The store's records: the step may have been made in another home. Where the store cannot be reached, a later look finds
@@ -128,9 +132,22 @@ class AtOnce(Carried):
         with suppress(UserError):
             refresh(self.study.home)
 
-    def _await_one(self, seconds: float | None, budget: SharedBudget) -> None:
+    def _tell_of_what_has_not_started(self, instance: dg.DagsterInstance) -> None:
+        """What the cluster has no room for would wait for ever, and Ray says so nowhere that a user looks."""
+        for begun in self.begun.values():
+            late = time.monotonic() - begun.since > SECONDS_TO_START
+            if late and not has_started(begun.order, instance):
+                self._tell(
+                    begun.item, "room", f"waits for room on the cluster: asks for {lacking(asks_for(begun.tags))}"
+                )
+
+    def _await_one(self, seconds: float | None, budget: SharedBudget, instance: dg.DagsterInstance) -> None:
         """Until a step ends, or so long."""
-        for reference in first_ended(list(self.begun), seconds):
+        while not (references := first_ended(list(self.begun), seconds or SECONDS_TO_START)):
+            self._tell_of_what_has_not_started(instance)
+            if seconds is not None:
+                return
+        for reference in references:
             begun = self.begun.pop(reference)
             ended = come_to(reference)
             budget.tell(ended.committed_usd)

@@ -80,10 +80,22 @@ def send(order: Order, account: str, tags: Mapping[str, str], load: Callable[[],
     import ray
 
     environment = to_a_step() | {"RLAIF_HOME": str(current_home().root), "RLAIF_DATA": str(data_folder())}
-    asked = json.loads(tags.get(RAY_CONFIG, "{}")).get("num_gpus", 0.0)
+    asked = asks_for(tags)
     # a process a step: what a step had loaded is gone with it
-    task: Any = ray.remote(num_cpus=1, num_gpus=asked, max_retries=RESTARTS, max_calls=1)(_on_the_cluster)
+    task: Any = ray.remote(num_cpus=asked["CPU"], num_gpus=asked["GPU"], max_retries=RESTARTS, max_calls=1)(
+        _on_the_cluster
+    )
     return task.remote(environment, account, order, load)
+
+
+def asks_for(tags: Mapping[str, str]) -> dict[str, float]:
+    """What a step with these tags asks of one node."""
+    return {"CPU": 1.0, "GPU": float(json.loads(tags.get(RAY_CONFIG, "{}")).get("num_gpus", 0.0))}
+
+
+def has_started(order: Order, instance: dg.DagsterInstance) -> bool:
+    """Whether a process on the cluster has begun with the run."""
+    return bool(instance.get_run_records(dg.RunsFilter(tags=dict(order.tags)), limit=1))
 
 
 def first_ended(references: Sequence[Any], seconds: float | None = None) -> list[Any]:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from rlaif_dagster.behaviour import CONVERSION
 from rlaif_dagster.hashing import folder_fingerprint
+from rlaif_dagster.hub_names import HUB_NAME
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
 
 
@@ -26,9 +27,7 @@ class Package(Spec):
 class Hub(Spec):
     """A repository on the Hugging Face hub at a revision."""
 
-    repo: str = Field(
-        pattern=r"^[\w.-]+/[\w.-]+$", description="owner and name, such as `meta-llama/Llama-3.1-8B-Instruct`"
-    )
+    repo: str = Field(pattern=HUB_NAME, description="owner and name, such as `meta-llama/Llama-3.1-8B-Instruct`")
     revision: str = Field(min_length=1, description="commit, tag or branch; a commit keeps the study reproducible")
 
 

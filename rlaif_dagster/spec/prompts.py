@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from rlaif_dagster.hub_names import HUB_NAME
 from rlaif_dagster.spec.base import NOT_MEANING, Spec
 
 Split = Literal["train", "eval", "qualitative"]
@@ -15,7 +16,7 @@ Category = Literal["factual", "thought_experiment", "adversarial", "instruction"
 class HubDataset(Spec):
     """A dataset on the Hugging Face hub at a revision."""
 
-    dataset: str = Field(description="its name on the hub, such as `owner/name`")
+    dataset: str = Field(pattern=HUB_NAME, description="owner and name on the hub, such as `owner/name`")
     config: str | None = Field(
         default=None, description="configuration (subset) of the dataset; its own default when absent"
     )

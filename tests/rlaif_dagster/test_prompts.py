@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from rlaif_dagster.home import CHECKOUT
 from rlaif_dagster.prompts import read_prompts, sources_version, spelled_out
 from rlaif_dagster.spec.project import Project
 from rlaif_dagster.spec.prompts import PromptSources
+from tests.dataset_hub import serving
 
 ROWS: list[dict[str, Any]] = [
     {"split": "train", "category": "factual", "text": "How many legs has a spider?", "reference": ["8", "eight"]},
@@ -176,15 +180,36 @@ def test_a_hub_dataset_counts_by_its_revision_without_a_network(tmp_path: Path) 
     assert version("aaa") == version("aaa") != version("bbb")
 
 
-def test_a_dataset_is_read_through_the_datasets_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
-    folder = tmp_path / "questions"
-    folder.mkdir()
-    write_jsonl(folder / "train.jsonl", ROWS[:1])
-    frame = read_prompts(sources({"hub": {"dataset": str(folder)}}), tmp_path)
-    assert frame.iloc[0].drop("prompt_id").to_dict() == ROWS[0] | {"source": str(folder)}
-    with pytest.raises(UserError, match=r"^dataset nobody/nothing at main, split train: cannot be read: "):
-        read_prompts(sources({"hub": {"dataset": "nobody/nothing"}}), tmp_path)
+READ_FROM_THE_HUB = """
+import json, sys
+from pathlib import Path
+from rlaif_dagster.errors import UserError
+from rlaif_dagster.prompts import read_prompts
+from rlaif_dagster.spec.prompts import PromptSources
+from tests.dataset_hub import serving
+for name in ("someone/questions", "nobody/nothing"):
+    try:
+        rows = read_prompts(PromptSources.model_validate({"sources": [{"hub": {"dataset": name}}]}), Path("."))
+        print(rows.drop(columns="prompt_id").to_json(orient="records"))
+    except UserError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def test_a_dataset_is_read_from_the_hub(tmp_path: Path) -> None:
+    content = json.dumps(ROWS[0]).encode() + b"\n"
+    with serving("someone/questions", "train.jsonl", content) as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", READ_FROM_THE_HUB], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env=os.environ | {
+                "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows, missing = (json.loads(line) for line in done.stdout.splitlines())
+    assert rows == [ROWS[0] | {"source": "someone/questions"}]
+    assert missing.startswith("dataset nobody/nothing at main, split train: cannot be read: ")
 
 
 def test_the_studys_own_prompts() -> None:

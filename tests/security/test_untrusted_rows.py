@@ -17,12 +17,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from rlaif_dagster.errors import LONGEST, UserError
 from rlaif_dagster.home import CHECKOUT, Home
 from rlaif_dagster.judging.labels import read_labelled
+from rlaif_dagster.language.base_model import load
 from rlaif_dagster.prompts import read_prompts
 from rlaif_dagster.spec.labels import LabelledPairs
+from rlaif_dagster.spec.model import Hub, ModelSpec
 from rlaif_dagster.spec.prompts import PromptSource, PromptSources
 from rlaif_dagster.warehouse.sql import query
 from rlaif_dagster.warehouse.store import Warehouse
@@ -154,3 +157,26 @@ def test_what_leaves_as_csv_is_quoted_and_comes_back_equal(home: Home, tmp_path:
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert sorted(row[0] for row in rows[1:]) == sorted(hostile)
     assert all(len(row) == 1 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["../private", "/etc", "text", "./a", "a/../b", "a/..", ".ssh/keys", "a/b/c"])
+def test_a_dataset_of_the_hub_is_no_folder_of_this_machine(name: str) -> None:
+    """Nor `text`, `json` or `csv`, with which its library reads whatever lies in the folder that it runs in."""
+    with pytest.raises(ValidationError, match="pattern"):
+        PromptSource.model_validate({"hub": {"dataset": name}})
+    with pytest.raises(ValidationError, match="pattern"):
+        Hub(repo=name, revision="main")
+
+
+def test_a_folder_that_has_a_name_of_the_hub_is_not_read_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "documents" / "private").mkdir(parents=True)
+    (tmp_path / "documents" / "private" / "train.txt").write_text("a secret\n")
+    monkeypatch.chdir(tmp_path)
+    hub = {"dataset": "documents/private"}
+    source = {"hub": hub, "constant_split": "train", "constant_category": "factual"}
+    with pytest.raises(UserError, match=r"documents/private: found in the folder .*in place of the hub's"):
+        read_prompts(PromptSources.model_validate({"sources": [source]}), tmp_path)
+    with pytest.raises(UserError, match="documents/private: found in the folder"):
+        load("m", ModelSpec.model_validate({"hub": {"repo": "documents/private", "revision": "main"}}), Home(tmp_path))

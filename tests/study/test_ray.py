@@ -127,6 +127,21 @@ def test_what_is_ready_is_made_at_the_same_time(
         assert set(records(study).values()) == {1}
 
 
+def test_a_step_for_which_the_cluster_has_no_room_says_what_it_lacks(
+    on_ray: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLAIF_STEPS", "ray")
+    monkeypatch.setenv("RLAIF_NUM_GPUS", "2")
+    process = up(on_ray, "--select", "+completions")
+    assert process.stderr
+    told = next(line for line in process.stderr if "waits for room" in line)
+    process.send_signal(signal.SIGINT)
+    told += process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    lacks = "asks for 1 CPU (4 free of 4, 2 on a node at most) and 2 GPU (0 free of 0, 0 on a node at most)"
+    assert lacks in " ".join(told.split())
+
+
 def spans(study: Checkout) -> dict[str, tuple[float, float]]:
     """When each run began and ended."""
     with open_instance(Home(study.home)) as instance:
