@@ -93,6 +93,8 @@ VARIABLES = {
     "RAY_ADDRESS": "the Ray cluster, such as `head:6379`; by default the one that runs on this machine, else one is started",
     "RLAIF_ACCELERATOR_RESOURCES": "JSON of what such a pod asks for where it trains, samples or evaluates",
     "RLAIF_BENCHMARK_DATA": "folder of real benchmark data for `make bench`",
+    "RLAIF_KEY_HOSTS": "which key may be sent to which server that a file names, such as `MY_SERVER_KEY=gpu-box`; several with "
+    "spaces between. Needed for a judge or backend with `api_key_env` and an `api_base` that is not this machine",
     "HF_TOKEN": "access to gated models of the Hugging Face hub",
     "OPENAI_API_KEY, ANTHROPIC_API_KEY": "keys of the judges that come with the package; a judge's field `api_key_env` names "
     "its own variable",

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.key_hosts import KEY_HOSTS
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,7 +35,8 @@ GPUS = "RLAIF_NUM_GPUS"
 # What of the environment is in a shard as it is here, never a key. Ray gives its processes one thread; sums in another number of
 # threads round differently, and a sampled answer can tip on that.
 AS_HERE = (
-    "RLAIF_HOME", "RLAIF_DATA", "RLAIF_ONEDNN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE"
+    "RLAIF_HOME", "RLAIF_DATA", "RLAIF_ONEDNN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE",
+    KEY_HOSTS,
 )  # fmt: skip
 RESTARTS = 3  # of a shard whose process died, and of the piece that it had
 SECONDS_TO_START = 60.0  # before a line says what the cluster lacks

@@ -16,6 +16,8 @@ from rlaif_dagster.cli.cells import ConstitutionsOption, ModelsOption, Selection
 from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.wording import gibibytes, plural, room
 from rlaif_dagster.errors import UserError
+from rlaif_dagster.key_hosts import withheld
+from rlaif_dagster.spec.judge import ApiJudge
 
 if TYPE_CHECKING:
     from rlaif_dagster.home import Home
@@ -255,10 +257,14 @@ def keys(chosen: Selection) -> Iterable[Finding]:
         judges = chosen.project.judges(judge)
     except UserError:
         return  # told under files
-    needed = {name: spec.api_key_env for name, spec in judges.items() if spec.kind == "api" and spec.api_key_env}
+    asked = {name: spec for name, spec in judges.items() if isinstance(spec, ApiJudge)}
+    needed = {name: spec.api_key_env for name, spec in asked.items() if spec.api_key_env}
     missing = [f"{key} (judge {name})" for name, key in needed.items() if not os.environ.get(key)]
+    kept_back = [why for name, key in needed.items() if (why := withheld(key, asked[name].api_base))]
     if missing:
         yield Finding("judge", "warn", f"{judge} needs {', '.join(missing)}: set it in the environment")
+    elif kept_back:
+        yield Finding("judge", "warn", f"{judge}: {'; '.join(kept_back)}")
     else:
         kinds = ", ".join(sorted({spec.kind for spec in judges.values()}))
         yield Finding("judge", "ok", f"{judge} ({kinds}){'' if needed else ', needs no key'}")

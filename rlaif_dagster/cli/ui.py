@@ -30,7 +30,8 @@ def ui(
     from rlaif_dagster.errors import UserError
     from rlaif_dagster.home import report_folder, study_folder
     from rlaif_dagster.instance_config import prepare_dagster_home
-    from rlaif_dagster.report.serving import LOOPBACK, REPORTS, base_address
+    from rlaif_dagster.loopback import LOOPBACK
+    from rlaif_dagster.report.serving import REPORTS, base_address
     from rlaif_dagster.spec.project import Project
 
     folder = study_folder()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rlaif_dagster import key_hosts
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.judging.cache import Answer
@@ -239,6 +240,7 @@ def connect(judge: str, spec: ApiJudge) -> Provider:
         key = os.environ.get(spec.api_key_env)
         if not key:
             raise UserError(f"judge {judge}: the environment variable {spec.api_key_env} is not set; put the key there")
+        key_hosts.check(spec.api_key_env, spec.api_base, f"judge {judge}")
     else:
         key = NO_KEY if spec.api_base else None
     litellm = quiet_litellm()

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from openai import (
     APIConnectionError,
@@ -29,16 +28,17 @@ from openai import (
 )
 from tqdm.auto import tqdm
 
+from rlaif_dagster import key_hosts
 from rlaif_dagster.behaviour import SAMPLING
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.hashing import content_hash
 from rlaif_dagster.language.base_model import Answerer, Message
 from rlaif_dagster.language.sampling import Sampled
+from rlaif_dagster.loopback import is_here
 from rlaif_dagster.spec.recipes import Endpoint, Sampling
 from rlaif_dagster.work import Chunks
 
 NO_KEY = "none"  # what a server without keys is sent; never a key that the client would find in the environment
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SEED_BITS = 31  # what servers take
 
 
@@ -104,7 +104,11 @@ class EndpointModel(Answerer):
                 "set: set it in the environment"
             )
         key = os.environ[name] if name else NO_KEY
-        here = urlsplit(self.endpoint.api_base).hostname in LOOPBACK  # where a proxy of the environment does not lead
+        if name:
+            key_hosts.check(
+                name, self.endpoint.api_base, f"model {self.name}: 'backend' of data/recipes/generation.yaml"
+            )
+        here = is_here(self.endpoint.api_base)  # where a proxy of the environment does not lead
         return OpenAI(
             base_url=self.endpoint.api_base, api_key=key, timeout=self.endpoint.timeout, max_retries=self.endpoint.retries,
             http_client=DefaultHttpxClient(trust_env=False) if here else None,

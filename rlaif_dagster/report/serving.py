@@ -22,10 +22,10 @@ from urllib.parse import quote, urlsplit
 
 from rlaif_dagster.home import Home, report_folder
 from rlaif_dagster.lifeline import end_with_parent
+from rlaif_dagster.loopback import LOOPBACK
 
 REPORTS = "RLAIF_REPORTS"  # the address at which reports are served
 DEFAULT = "http://127.0.0.1:3001"  # where `rlaif ui` with its default port serves reports
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STUDY = "study.html"
 
 

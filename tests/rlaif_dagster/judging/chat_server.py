@@ -74,7 +74,7 @@ def shown(request: dict[str, Any]) -> tuple[str, str]:
 
 
 @contextmanager
-def serving(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[ChatServer]:
+def serving(answer: Callable[[dict[str, Any], int], Reply], host: str = "127.0.0.1") -> Iterator[ChatServer]:
     """The server, running in a thread until the block ends."""
     state = ChatServer(answer)
 
@@ -113,9 +113,9 @@ def serving(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[ChatServ
         def log_message(self, format: str, *args: Any) -> None:
             """Silence: the test's own output is what counts."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((host, 0), Handler)
     server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    state.url = f"http://{host}:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
