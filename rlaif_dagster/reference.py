@@ -89,6 +89,7 @@ VARIABLES = {
     "process does all",
     "RLAIF_NUM_GPUS": "GPUs that a shard, and a step that computes, asks Ray for; by default none",
     "RLAIF_PROCESSES": "in how many processes of one machine, a GPU each, SFT, reward model, DPO and PPO train; by default one",
+    "RLAIF_UI_NAMES": "names besides this machine's own under which `rlaif ui` may be called, such as that of a proxy in front",
     "RLAIF_VLLM": "vLLM's program, such as `~/vllm/bin/vllm`, for `backend: vllm`; by default `vllm` on PATH",
     "RAY_ADDRESS": "the Ray cluster, such as `head:6379`; by default the one that runs on this machine, else one is started",
     "RLAIF_ACCELERATOR_RESOURCES": "JSON of what such a pod asks for where it trains, samples or evaluates",

@@ -60,7 +60,8 @@ def ui(
     os.chdir(
         folder
     )  # its processes find the study by it, and workspace.yaml names its working directory relative to itself
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]
+    dev = ["dev", "-w", str(workspace), "-h", host, "-p", str(port)]
+    command = [sys.executable, "-m", "rlaif_dagster.dagster_ui", *dev]
     os.execve(sys.executable, command, environment)
 
 

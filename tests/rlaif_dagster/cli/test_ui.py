@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import psutil
@@ -62,8 +64,12 @@ def test_the_page_answers_and_knows_the_assets(data: Path, home: Home) -> None:
             page = wait_for(f"http://127.0.0.1:{port}/server_info")
             assert re.search(r'"dagster_version"', page)
             query = "{repositoriesOrError{...on RepositoryConnection{nodes{assetNodes{assetKey{path}}}}}}"
-            answer = wait_for(f"http://127.0.0.1:{port}/graphql?query={quote(query)}", until="dpo_model")
-            assert '"ppo_model"' in answer
+            url = f"http://127.0.0.1:{port}/graphql"
+            assert '"ppo_model"' in wait_for(asking(url, query), until="dpo_model")
+            for attack in attacks(url):
+                with pytest.raises(HTTPError, match="403"):
+                    urllib.request.urlopen(attack, timeout=30)
+            assert "setNuxSeen" in wait_for(asking(url, MUTATION))  # which all of them sent, and nobody else may
             assert listening(server.pid) == {"127.0.0.1"}
             wait_for(f"http://127.0.0.1:{reports}/model%3Dtiny/constitution%3Dbrief/report.html", until="the report")
         finally:
@@ -74,6 +80,33 @@ def test_the_page_answers_and_knows_the_assets(data: Path, home: Home) -> None:
                 os.killpg(server.pid, signal.SIGKILL)
     assert (home.dagster / "dagster.yaml").exists()
     assert not (CHECKOUT / ".dagster").exists()
+
+
+MUTATION = "mutation {setNuxSeen}"
+
+
+def asking(url: str, query: str, **headers: str) -> urllib.request.Request:
+    """As the UI's own page asks."""
+    body = json.dumps({"query": query}).encode()
+    return urllib.request.Request(
+        url, body, {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    )
+
+
+def attacks(url: str) -> list[urllib.request.Request]:
+    """What any page of the web could have a browser send, in each form that Dagster's server takes for a mutation."""
+    link = f"{url}?query={quote(MUTATION)}"
+    image = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    evil = {"Origin": "https://evil.example"}
+    text = {"Content-Type": "text/plain; x=application/json"}
+    return [
+        urllib.request.Request(link),  # a browser that says nothing
+        urllib.request.Request(link, headers=image),
+        urllib.request.Request(link, b"", evil),
+        urllib.request.Request(url, json.dumps({"query": MUTATION}).encode(), evil | text),
+        asking(url, MUTATION, Origin="null"),
+        asking(url, MUTATION, Host="evil.example:3000"),
+    ]
 
 
 def listening(pid: int) -> set[str]:
@@ -95,7 +128,7 @@ def test_another_address_than_this_machine_is_warned_of(rlaif_process: Process) 
     assert "asks for no password: everyone who reaches 0.0.0.0 can read the results and start runs" in done.stderr
 
 
-def wait_for(url: str, until: str = "", seconds: float = 120) -> str:
+def wait_for(url: str | urllib.request.Request, until: str = "", seconds: float = 120) -> str:
     """The page's text, once it is there and contains `until`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -107,7 +140,7 @@ def wait_for(url: str, until: str = "", seconds: float = 120) -> str:
         except OSError:
             text = "no answer"
         if time.monotonic() > deadline:
-            pytest.fail(f"{url}: {text[:500]}")
+            pytest.fail(f"{getattr(url, 'full_url', url)}: {text[:500]}")
         time.sleep(0.5)
 
 
