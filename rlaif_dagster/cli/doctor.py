@@ -70,6 +70,7 @@ def examine(chosen: Selection, home: Home) -> Iterable[Finding]:
     yield from software()
     yield files(chosen)
     yield accelerator()
+    yield from compiler()
     for name in chosen.models:
         spec = chosen.project.model(name)
         yield base_model(name, spec, home)
@@ -117,6 +118,16 @@ def accelerator() -> Finding:
         f"none; {plural(cores, 'CPU core')}, {torch.get_num_threads()} used. Fine for models up to some 500M parameters"
     )
     return Finding("accelerator", "ok", text)
+
+
+def compiler() -> Iterable[Finding]:
+    """Whether Triton, in which TRL's losses run on a GPU, finds what it compiles its launcher with."""
+    import torch
+
+    if torch.cuda.is_available() and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        yield Finding(
+            "compiler", "warn", "no gcc and no clang, without which no training starts on a GPU: apt install gcc"
+        )
 
 
 def base_model(name: str, spec: ModelSpec, home: Home) -> Finding:

@@ -146,6 +146,7 @@ def test_the_image_is_the_locked_environment_and_holds_no_results() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
     packages = {name.rstrip("*").rstrip(".") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert all(f"COPY {package}/__init__.py {package}/" in before for package in packages)
+    assert re.search(r"apt-get install .*\bgcc libc6-dev\b", text)  # see the test of `rlaif doctor`'s compiler
     ignored = (CHECKOUT / ".dockerignore").read_text(encoding="utf-8").split()
     assert {".git", ".rlaif", "**/.env"} <= set(ignored)
 

@@ -15,10 +15,11 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def differing(installed: Iterable[tuple[str, str]], locked: Mapping[str, str]) -
 
 
 def unknown(installed: Iterable[tuple[str, str]], locked: Mapping[str, str]) -> list[str]:
-    """Installed distributions that the lock does not know: put there by hand, and not audited."""
+    """Installed distributions that the lock does not know: put there by hand, or brought by another build of a pinned one."""
     return sorted(f"{name} {version}" for name, version in installed if normalized(name) not in {*locked, *INSTALLERS})
 
 
@@ -98,10 +99,14 @@ def vulnerable(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def audit(lock: Path) -> list[str]:
-    """What pip-audit finds for the pins. Raises RuntimeError where it fails."""
-    command = [sys.executable, "-m", "pip_audit", "-r", str(lock), "--no-deps", "--disable-pip", "--format", "json"]
-    done = subprocess.run([*command, "--progress-spinner", "off"], capture_output=True, text=True, check=False)
+def audit(lock: Path, strangers: Sequence[str]) -> list[str]:
+    """What pip-audit finds for the pins, and for what is installed besides them. Raises RuntimeError where it fails."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as besides:
+        besides.write("".join(f"{name}=={version.partition('+')[0]}\n" for name, version in map(str.split, strangers)))
+        besides.flush()
+        command = [sys.executable, "-m", "pip_audit", "-r", str(lock), "-r", besides.name, "--no-deps", "--disable-pip"]
+        command += ["--format", "json", "--progress-spinner", "off"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         return vulnerable(json.loads(done.stdout))
     except ValueError:
@@ -114,13 +119,14 @@ def main(strict: bool) -> int:
     locked = pins(lock)
     installed = [(one.metadata["Name"], one.version) for one in importlib.metadata.distributions()]
     wrong = [*loose(CHECKOUT / "pyproject.toml", locked), *differing(installed, locked)]
+    strangers = unknown(installed, locked)
     why_not = reachable()
     if not why_not:
-        wrong += audit(lock)
+        wrong += audit(lock, strangers)
     for line in wrong:
         print(line)
-    if strangers := unknown(installed, locked):
-        print(f"dependency audit: installed by hand and not audited: {', '.join(strangers)}")
+    if strangers:
+        print(f"dependency audit: installed besides the lock (torch for CUDA brings libraries): {', '.join(strangers)}")
     print(f"dependency audit: {len(locked)} pins, {len(wrong)} findings")
     if why_not:
         print(

@@ -23,13 +23,13 @@ from rlaif_dagster.spec.recipes import Endpoint, Sampling
 from rlaif_dagster.starter import make_study
 from tests.rlaif_dagster.judging.chat_server import ChatServer, says, serving
 
-SECRET, HOST = "ghp_planted", "127.0.0.2"
+NAME, HOST = "GITHUB_TOKEN", "127.0.0.2"
 JUDGE = "kind: api\nmodel: openai/x\napi_base: {url}\napi_key_env: GITHUB_TOKEN\n"
 
 
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
-    monkeypatch.setenv("GITHUB_TOKEN", SECRET)
+    monkeypatch.setenv(NAME, "ghp_planted")
     monkeypatch.delenv(KEY_HOSTS, raising=False)
     with serving(lambda request, number: says("A"), host=HOST) as server:
         yield server
@@ -37,10 +37,10 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
 
 def ask(server: ChatServer, who: str) -> None:
     if who == "judge":
-        fields = {"kind": "api", "model": "openai/x", "api_base": server.url, "api_key_env": "GITHUB_TOKEN"}
+        fields = {"kind": "api", "model": "openai/x", "api_base": server.url, "api_key_env": NAME}
         connect("x", ApiJudge.model_validate(fields))
     else:
-        endpoint = Endpoint(api_base=server.url, model="base", api_key_env="GITHUB_TOKEN", retries=0)
+        endpoint = Endpoint(api_base=server.url, model="base", api_key_env=NAME, retries=0)
         model = EndpointModel("m", ModelSpec(folder="/x"), endpoint)
         model.sample([[{"role": "user", "content": "Is it?"}]], Sampling(samples=1, max_new_tokens=4))
 

@@ -11,7 +11,17 @@ from typer.testing import Result
 
 from rlaif_dagster import memory_places
 from rlaif_dagster.cli.cells import select
-from rlaif_dagster.cli.doctor import Finding, base_model, disks, estimate_parameters, examine, files, keys, memory
+from rlaif_dagster.cli.doctor import (
+    Finding,
+    base_model,
+    compiler,
+    disks,
+    estimate_parameters,
+    examine,
+    files,
+    keys,
+    memory,
+)
 from rlaif_dagster.home import Home
 from rlaif_dagster.memory_places import Place
 from rlaif_dagster.spec.model import Hub, ModelSpec, Package
@@ -47,6 +57,16 @@ def test_a_judge_whose_key_is_missing_is_a_warning(data: Path, monkeypatch: pyte
     assert (warning.state, warning.text) == ("warn", "paid needs MY_JUDGE_KEY (judge paid): set it in the environment")
     monkeypatch.setenv("MY_JUDGE_KEY", SECRET)
     assert states(list(keys(select(None, None))))["judge"] == "ok"
+
+
+def test_a_gpu_without_a_c_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert states(list(compiler())) == {"compiler": "warn"}
+    (tmp_path / "clang").write_text("#!/bin/sh\n")
+    (tmp_path / "clang").chmod(0o755)
+    assert list(compiler()) == []
 
 
 def test_a_wrong_file_is_a_finding_and_the_rest_is_still_examined(data: Path, home: Home) -> None:
