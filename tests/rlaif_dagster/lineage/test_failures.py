@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import torch
 
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.lineage.failures import Failure, failed_in, failure_in, kept_events
@@ -35,6 +36,11 @@ def broken() -> None:
         {}["margin"]
     except KeyError as error:
         raise RuntimeError("the training ended") from error
+
+
+@dg.asset
+def too_large() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
 @dg.asset(deps=[refused])
@@ -87,6 +93,14 @@ def test_a_users_error_is_told_in_its_own_words(instance: dg.DagsterInstance) ->
 
 def test_of_other_errors_the_innermost_is_told_with_its_kind(instance: dg.DagsterInstance) -> None:
     assert told(instance, run_of(instance, broken), "broken") == "run ID failed: KeyError: 'margin'"
+
+
+def test_a_gpu_that_is_too_small_is_told_with_what_helps(instance: dg.DagsterInstance) -> None:
+    run_id = run_of(instance, too_large)
+    line = told(instance, run_id, "too_large") or ""
+    assert line.startswith("run ID failed: the GPU's memory is not enough: in the step's recipe lower batch_size")
+    assert line.endswith("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.)")
+    assert failure_in(kept_events(instance, run_id)).fixable
 
 
 def test_a_blocking_check_is_told_with_its_numbers_and_one_that_warns_is_not(instance: dg.DagsterInstance) -> None:
