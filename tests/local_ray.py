@@ -7,21 +7,33 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
+
+QUIET = {"log_to_driver": False, "logging_level": logging.WARNING}
 
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """Room for two shards."""
-    import ray
-
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
-        )
+        ray.init(address="local", num_cpus=2, include_dashboard=False, **QUIET)
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[None]:
+    """Room for a shard on each of two nodes."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, **QUIET)
+        yield
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")

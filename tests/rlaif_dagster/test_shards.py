@@ -16,13 +16,13 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.home import Home
 from rlaif_dagster.spec.recipes import Sampling
 from rlaif_dagster.work import Chunks
-from tests.local_ray import local_ray
+from tests.local_ray import two_nodes
 
 if TYPE_CHECKING:
     from rlaif_dagster.language.base_model import LanguageModel
 
-__all__ = ["local_ray"]
-pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("local_ray")]
+__all__ = ["two_nodes"]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("two_nodes")]
 CHATS = [[{"role": "user", "content": f"Tell me of {word}."}] for word in ("rain", "salt", "iron", "moss", "wind")]
 
 
@@ -48,6 +48,18 @@ def squared_among(folder: Path, processes: int, n: int) -> int:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return n * n
+
+
+def node(_: int) -> str:
+    """Where a piece is computed; long enough that no shard has time for two."""
+    import ray
+
+    time.sleep(1)
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def test_shards_are_on_all_nodes() -> None:
+    assert len(set(spread(node, [0, 1]))) == 2
 
 
 def test_every_piece_comes_back_under_its_place_from_as_many_processes(
