@@ -17,7 +17,6 @@ from rlaif_dagster.cli.screen import results
 from rlaif_dagster.cli.wording import gibibytes, plural, room
 from rlaif_dagster.errors import UserError
 from rlaif_dagster.key_hosts import withheld
-from rlaif_dagster.spec.judge import ApiJudge
 
 if TYPE_CHECKING:
     from rlaif_dagster.home import Home
@@ -260,6 +259,8 @@ def _existing(folder: Path) -> Path:
 
 def keys(chosen: Selection) -> Iterable[Finding]:
     """Which keys the environment holds: names only. A key that the study's judge needs and that is not there is a warning."""
+    from rlaif_dagster.spec.judge import ApiJudge
+
     present = [name for name in KEYS if os.environ.get(name)]
     absent = [name for name in KEYS if name not in present]
     yield Finding("keys", "ok", f"set: {', '.join(present) or 'none'}; not set: {', '.join(absent) or 'none'}")
