@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # one thread a test process: the tiny model gains nothing from more, and a run beside others then stays predictable
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rlaif_dagster.home import Home
+
+# tests end commands by Ctrl-C, to which whatever a script starts in its background is deaf, its children too
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from rlaif_dagster.language.base_model import LanguageModel

@@ -10,6 +10,7 @@ moment in which a test kills the client.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -26,6 +27,11 @@ from rlaif_dagster.home import CHECKOUT
 
 BUCKET = "lab"
 CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
+KINDS = {
+    "unconditional": "knows nothing of conditional writes",
+    "unquoted": "knows an ETag without its quotes only, as Ceph's gateway",
+    "hasty": "looks whether an object is there, and then writes, whoever wrote meanwhile",
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,14 @@ class Server:
             (self.folder / "stalled").unlink(missing_ok=True)
 
     @contextmanager
-    def ignoring_conditions(self) -> Iterator[None]:
-        """Be a server that knows nothing of conditional writes, until the block ends."""
-        (self.folder / "unconditional").touch()
+    def being(self, kind: str) -> Iterator[None]:
+        """Be another kind of server, until the block ends: one of KINDS."""
+        assert kind in KINDS
+        (self.folder / kind).touch()
         try:
             yield
         finally:
-            (self.folder / "unconditional").unlink()
+            (self.folder / kind).unlink()
 
 
 @contextmanager
@@ -103,10 +110,26 @@ class TurnTaking:
         if environ["REQUEST_METHOD"] == "PUT" and self._stalls(environ["PATH_INFO"]):
             start_response("400 Bad Request", [("Content-Length", "0")])
             return [b""]
-        if (self.folder / "unconditional").exists():
-            environ = {name: value for name, value in environ.items() if name not in CONDITIONS}
+        if environ["REQUEST_METHOD"] == "PUT":
+            environ = self._as_another_kind(environ)
         with self.turn:
             return list(self.app(environ, start_response))
+
+    def _as_another_kind(self, environ: dict[str, Any]) -> dict[str, Any]:
+        """The request as the kind of server that is played takes it."""
+        bare = {name: value for name, value in environ.items() if name not in CONDITIONS}
+        if (self.folder / "unconditional").exists():
+            return bare
+        if (self.folder / "unquoted").exists() and environ.get("HTTP_IF_MATCH", "").startswith('"'):
+            return environ | {"HTTP_IF_MATCH": "another"}
+        if (self.folder / "hasty").exists() and "HTTP_IF_NONE_MATCH" in environ:
+            status: list[str] = []
+            look = bare | {"REQUEST_METHOD": "HEAD", "CONTENT_LENGTH": "0", "wsgi.input": io.BytesIO()}
+            with self.turn:
+                list(self.app(look, lambda said, *_: status.append(said)))
+            time.sleep(0.3)
+            return bare if status[0].startswith("404") else environ
+        return environ
 
     def _stalls(self, path: str) -> bool:
         sign = self.folder / "stall"

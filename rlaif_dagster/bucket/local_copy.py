@@ -13,6 +13,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from rlaif_dagster.home import Home, current_home
 from rlaif_dagster.records import Record
 
 NOTE = "store.json"
+RACERS = 6  # in the trial of a store
 LINEAGE = "warehouse/lineage/"
 INPUTS = "cache/inputs/"
 ADAPTERS = "models/"
@@ -94,7 +96,8 @@ def _bind(home: Home, bucket: Bucket) -> None:
 
 
 def check_conditions(bucket: Bucket) -> None:
-    """Raises UserError unless the store refuses conditional writes whose condition does not hold, and those alone."""
+    """Raises UserError unless the store refuses conditional writes whose condition does not hold, and those alone, also where
+    several come at once."""
     name = f"probe-{uuid.uuid4().hex}"
     etag = bucket.put(name, b"1", new=True)
     try:
@@ -102,14 +105,22 @@ def check_conditions(bucket: Bucket) -> None:
             _refuses(bucket, name, new=True)
             and _refuses(bucket, name, replaces='"00000000000000000000000000000000"')
             and not _refuses(bucket, name, replaces=etag)
+            and _one_wins(bucket, f"{name}-race")
         )
     finally:
-        bucket.delete([name])
+        bucket.delete([name, f"{name}-race"])
     if not kept:
         raise UserError(
             f"{STORE}={bucket.address}: the store does not keep the conditions of a write (If-None-Match, If-Match), so two "
-            "machines could overwrite each other's results; use one that keeps them (AWS S3, MinIO and Ceph do)"
+            "machines could overwrite each other's results; use one that keeps them (AWS S3, MinIO, Ceph in a bucket without "
+            "versioning)"
         )
+
+
+def _one_wins(bucket: Bucket, name: str) -> bool:
+    """Whether of several that make an object at the same moment one does."""
+    with ThreadPoolExecutor(RACERS) as pool:
+        return [*pool.map(lambda _: _refuses(bucket, name, new=True), range(RACERS))].count(False) == 1
 
 
 def _refuses(bucket: Bucket, name: str, *, replaces: str | None = None, new: bool = False) -> bool:

@@ -216,10 +216,7 @@ def test_other_weights_in_a_models_folder_are_another_model(made: Checkout) -> N
 def test_watching_follows_edits_until_it_is_interrupted(made: Checkout) -> None:
     """In a process of its own, as at a terminal: the edit is made, and Ctrl-C ends it with the status of an interruption."""
     command = made.command("up", "--watch", "--select", "prompts")
-    with subprocess.Popen(
-        command, cwd=CHECKOUT, env=made.environment, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which the background of a script takes away
-    ) as watching:  # fmt: skip
+    with subprocess.Popen(command, cwd=CHECKOUT, env=made.environment, stderr=subprocess.PIPE, text=True) as watching:
         try:
             assert watching.stderr
             told = iter(watching.stderr.readline, "")

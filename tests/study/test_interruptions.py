@@ -37,10 +37,10 @@ def fresh(undisturbed: Checkout, tmp_path: Path) -> Checkout:
 
 
 def up(study: Checkout, *arguments: str) -> subprocess.Popen[str]:
-    """As from a terminal: whoever runs the tests in the background of a script has them ignore Ctrl-C, and hands that on."""
+    """`rlaif up`, under way."""
     return subprocess.Popen(
         study.command("up", *arguments), cwd=CHECKOUT, env=study.environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
