@@ -21,11 +21,11 @@ NAMES = "RLAIF_UI_NAMES"
 WEBSERVER = "webserver"
 
 
-def names(host: str) -> frozenset[str]:
+def guard(host: str) -> dict[str, frozenset[str]]:
     """Under which names the UI may be called: where it listens on this machine alone, under this machine's and those that the
     environment adds (for a proxy in front); else under those of the environment, or any."""
     added = frozenset(os.environ.get(NAMES, "").replace(",", " ").split())
-    return added | frozenset(LOOPBACK) if host in LOOPBACK else added
+    return {"here": frozenset(LOOPBACK) if host in LOOPBACK else frozenset(), "added": added}
 
 
 def guarded(command: Sequence[str]) -> list[str]:
@@ -42,9 +42,9 @@ def serve(arguments: Sequence[str]) -> None:
     from starlette.middleware import Middleware
 
     host = arguments[arguments.index("--host") + 1] if "--host" in arguments else LOOPBACK[0]
-    guard: Any = Middleware(SameOrigin, names=names(host))
+    before: Any = Middleware(SameOrigin, **guard(host))
     plain = DagsterWebserver.build_middleware
-    DagsterWebserver.build_middleware = lambda self: [guard, *plain(self)]  # type: ignore[method-assign]
+    DagsterWebserver.build_middleware = lambda self: [before, *plain(self)]  # type: ignore[method-assign]
     sys.argv = ["dagster-webserver", *arguments]
     cli.main()
 

@@ -166,6 +166,18 @@ def result_of(reference: Any) -> Any:
         raise
 
 
+def has_room(asked: Mapping[str, float]) -> bool:
+    """Whether there is what is asked of one node, as far as what is free on all of them and the largest node tell."""
+    import ray
+
+    free, nodes = ray.available_resources(), [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return all(
+        free.get(name, 0.0) >= wanted and any(node.get(name, 0.0) >= wanted for node in nodes)
+        for name, wanted in asked.items()
+        if wanted
+    )
+
+
 def lacking(asked: Mapping[str, float]) -> str:
     """What is asked of one node of the cluster, beside what there is of it."""
     import ray

@@ -140,6 +140,8 @@ def _from_words(text: str) -> list[Said]:
 
 def _value(value: object) -> Said:
     """What the value of a verdict field means."""
+    while isinstance(value, list) and len(value) == 1:
+        (value,) = value
     if not isinstance(value, str):
         return "unparseable"
     word = re.sub(r"^(?:answer|response|option)[\s_]*", "", value.strip().strip(".[]\"'*").lower())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -22,12 +22,13 @@ from rlaif_dagster.judging.ledger import part_of_payer
 from rlaif_dagster.lineage.carried import Carried
 from rlaif_dagster.lineage.pools import SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_TRIES, PoolWatch, in_the_way
 from rlaif_dagster.lineage.remote import Order, asks_for, cancel, come_to, first_ended, has_started, send
+from rlaif_dagster.lineage.runs import ORDER_TAG
 from rlaif_dagster.lineage.study import planned
 from rlaif_dagster.locks import held_elsewhere, lock_name
 from rlaif_dagster.planning import Event, Outcome, Step
 from rlaif_dagster.records import Record, partition_key
 from rlaif_dagster.resolver import Stale
-from rlaif_dagster.shards import SECONDS_TO_START, lacking
+from rlaif_dagster.shards import SECONDS_TO_START, has_room, lacking
 from rlaif_dagster.warehouse.store import Cell
 
 
@@ -120,8 +121,9 @@ class AtOnce(Carried):
     def _send(self, item: Stale, instance: dg.DagsterInstance, budget: SharedBudget, remaining: int) -> None:
         step, before, pool = self.step(item), self.record(item), self.pool(item.asset)
         tags = self.study.defs.resolve_assets_def(dg.AssetKey(item.asset)).op.tags
-        order = self.order(item, instance, budget.left())
         account = part_of_payer(f"{lock_name(item.asset, partition_key(item.cell))}-{uuid4().hex[:8]}")
+        order = self.order(item, instance, budget.left())
+        order = replace(order, tags={**order.tags, ORDER_TAG: account})
         self.on_event(Event("started", step, remaining=remaining))
         reference = send(order, account, tags, self.study.load or (lambda: self.study.defs))
         self.begun[reference] = Begun(step, item, pool, before, order, tags, time.monotonic())
@@ -135,11 +137,9 @@ class AtOnce(Carried):
     def _tell_of_what_has_not_started(self, instance: dg.DagsterInstance) -> None:
         """What the cluster has no room for would wait for ever, and Ray says so nowhere that a user looks."""
         for begun in self.begun.values():
-            late = time.monotonic() - begun.since > SECONDS_TO_START
-            if late and not has_started(begun.order, instance):
-                self._tell(
-                    begun.item, "room", f"waits for room on the cluster: asks for {lacking(asks_for(begun.tags))}"
-                )
+            asked, late = asks_for(begun.tags), time.monotonic() - begun.since > SECONDS_TO_START
+            if late and not has_room(asked) and not has_started(begun.order, instance):
+                self._tell(begun.item, "room", f"waits for room on the cluster: asks for {lacking(asked)}")
 
     def _await_one(self, seconds: float | None, budget: SharedBudget, instance: dg.DagsterInstance) -> None:
         """Until a step ends, or so long."""

@@ -13,10 +13,10 @@ from rlaif_dagster.lineage.runs import Failure
 
 TELLING = {Type.ASSET_CHECK_EVALUATION, Type.STEP_FAILURE, Type.STEP_SUCCESS, Type.RUN_FAILURE}
 UNKNOWN = Failure("the run failed; see its log in the UI")
-OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, of a GPU
+OUT_OF_MEMORY = "torch.OutOfMemoryError"  # of a GPU; Ray has one of this name, of a node
 REMEDY = (
-    "the GPU's memory is not enough: in the step's recipe lower batch_size and raise gradient_accumulation by as much, or set "
-    "gradient_checkpointing: true; `rlaif doctor` compares what is planned with what is there"
+    "the GPU's memory is not enough: for a training, lower batch_size in its recipe and raise gradient_accumulation by as much, "
+    "or set gradient_checkpointing: true; `rlaif doctor` compares what is planned with what is there"
 )
 Events = Sequence[dg.DagsterEvent]
 
@@ -72,6 +72,6 @@ def _of_exception(error: SerializableErrorInfo | None, event: dg.DagsterEvent) -
     if error is None:
         return Failure(" ".join((event.message or UNKNOWN.line).split()))
     line, fixable = " ".join(error.message.split()), error.cls_name == UserError.__name__
-    if error.cls_name == OUT_OF_MEMORY:
+    if OUT_OF_MEMORY in line:
         return Failure(f"{REMEDY} ({line})", fixable=True)
     return Failure(line.partition(": ")[2] if fixable else line, fixable)

@@ -34,6 +34,7 @@ PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG, RETRIED_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
 PROCESS_TAG = "rlaif/process"  # the command line that carries the run
 HOST_TAG = "rlaif/host"  # the machine of a run that Dagster started itself
+ORDER_TAG = "rlaif/order"  # one of a command line to a process on the cluster
 INPUTS_TAG = "rlaif/inputs"  # which asset's partition the run is to make, from which inputs
 INTERRUPTED_TAG = "rlaif/interrupted"  # a person ended the run: it did not fail
 IF_STALE_TAG = "rlaif/if_stale"  # the run leaves alone what is fresh when its turn comes

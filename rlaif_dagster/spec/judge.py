@@ -13,9 +13,14 @@ from pydantic_core import PydanticCustomError
 from rlaif_dagster.spec.base import NOT_MEANING, SECRET, Spec
 
 # have a field of their own, or would make a request cost more than the budget reserves for it
-OUTSIDE_PARAMETERS = {
-    "api_base", "api_key", "base_url", "max_completion_tokens", "max_retries", "max_tokens", "messages", "model", "n",
-    "num_retries", "stream", "temperature", "timeout",
+# What a provider may be told beside the judge's own fields: what a request asks for, and nothing that says where it goes, of which
+# litellm knows many names. `extra_body` goes into the request's body as it is.
+PARAMETERS = {
+    "allowed_openai_params", "api_version", "cache_control", "drop_params", "extra_body", "extra_headers", "frequency_penalty",
+    "logit_bias", "logprobs", "metadata", "min_p", "modalities", "parallel_tool_calls", "prediction", "presence_penalty",
+    "prompt_cache_key", "reasoning_effort", "repetition_penalty", "response_format", "safe_prompt", "safety_identifier",
+    "safety_settings", "seed", "service_tier", "stop", "store", "thinking", "tool_choice", "tools", "top_k", "top_logprobs",
+    "top_p", "user", "verbosity", "web_search_options",
 }  # fmt: skip
 SECRET_NAME = re.compile(
     r"(?:^|[_-])(?:(?:api|access|auth|private|secret|subscription)[_-]?key|key[_-]?secret|authorization|bearer|credentials?|"
@@ -143,14 +148,15 @@ class ApiJudge(Spec):
     @field_validator("parameters")
     @classmethod
     def _parameters_of_its_own(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        """A key in a file would reach the cache, the lineage and the version control."""
-        wrong = sorted(OUTSIDE_PARAMETERS & set(parameters) | {name for name in _names(parameters) if _is_secret(name)})
+        """A key in a file would reach the cache, the lineage and the version control, and an address would be sent the
+        environment's."""
+        wrong = sorted({*map(str, parameters)} - PARAMETERS | {name for name in _names(parameters) if _is_secret(name)})
         if wrong:
             raise PydanticCustomError(
                 SECRET,
-                "may not hold {wrong}; use the judge's own fields, api_key_env for a key, and the provider's own "
-                "environment variables for other credentials",
-                {"wrong": ", ".join(wrong)},
+                "may not hold {wrong}; use the judge's own fields, api_key_env for a key, the provider's own environment variables for "
+                "other credentials and addresses, and extra_body for what a provider alone knows; allowed: {allowed}",
+                {"wrong": ", ".join(wrong), "allowed": ", ".join(sorted(PARAMETERS))},
             )
         return parameters
 

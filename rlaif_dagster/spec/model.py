@@ -85,10 +85,13 @@ class ModelSpec(Spec):
 
     def meaning(self) -> dict[str, Any]:
         """The file's meaning and what its weights are: how a package is converted, what a folder holds. A base that is not
-        quantized means what it meant before there was the field."""
+        quantized means what it meant before there was the field. In 16 bits or fewer, arms have their adapters beside the weights;
+        where they were merged, results were others."""
         meaning = super().meaning()
         if self.quantization == "none":
             del meaning["quantization"]
+        if self.quantization != "none" or self.dtype != "float32":
+            meaning["adapters"] = "beside"
         if self.package:
             meaning["conversion"] = CONVERSION.version
         if self.folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from rlaif_dagster.judging.ledger import act_for
 from rlaif_dagster.lifeline import end_with_parent
 from rlaif_dagster.training.processes import CALL, OUTCOME, Followed, rank
 from rlaif_dagster.training.trained import Trained
+
+SECONDS_FOR_THE_FIRST = 10.0
 
 
 def main(folder: Path) -> None:
@@ -33,8 +36,10 @@ def main(folder: Path) -> None:
         outcome = error
     if rank() == 0:
         (folder / OUTCOME).write_bytes(pickle.dumps(outcome))
-        if isinstance(outcome, UserError):
-            sys.exit(1)  # for which the launcher ends the others: they may be waiting for this one
+    if isinstance(outcome, UserError):
+        if rank() > 0:
+            time.sleep(SECONDS_FOR_THE_FIRST)  # which mostly has the same to tell
+        sys.exit(f"UserError: {outcome}")  # for which the launcher ends the others: they may be waiting for this one
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlaif_dagster.dagster_ui import NAMES, guarded, names
+from rlaif_dagster.dagster_ui import NAMES, guard, guarded
 from rlaif_dagster.same_origin import refusal
 
 HERE = frozenset({"127.0.0.1", "localhost"})
@@ -26,7 +26,11 @@ def said(method: str = "GET", path: str = "/graphql", query: str = "", **headers
         {},  # a program
         {"origin": "http://localhost:3000", "sec_fetch_site": "same-origin", "sec_fetch_mode": "cors"},
         {"sec_fetch_site": "none", "sec_fetch_mode": "navigate"},  # typed into the address bar
-        {"sec_fetch_site": "same-site", "sec_fetch_mode": "navigate"},  # a link of the report
+        {
+            "sec_fetch_site": "same-site",
+            "sec_fetch_mode": "navigate",
+            "sec_fetch_dest": "document",
+        },  # a link of the report
         {"host": "127.0.0.1:3000", "origin": "http://127.0.0.1:3000"},
     ],
 )
@@ -43,6 +47,13 @@ def test_the_uis_own_pages_links_and_programs_are_served(headers: dict[str, str]
         {"origin": "null"},
         {"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors"},  # an image
         {"sec_fetch_site": "same-site", "sec_fetch_mode": "no-cors"},
+        {
+            "sec_fetch_site": "cross-site",
+            "sec_fetch_mode": "navigate",
+            "sec_fetch_dest": "iframe",
+        },  # under a page's buttons
+        {"host": "[::1"},
+        {"origin": "http://[::1"},
         {"host": "evil.example:3000"},  # a name that was given this machine's address
         {"host": "127.0.0.1.evil.example"},
         {"host": ""},
@@ -59,13 +70,19 @@ def test_no_link_is_a_mutation() -> None:
     assert said("POST", query="query=x") is None
 
 
-def test_a_ui_that_others_reach_has_the_names_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_in_front_is_served_under_the_name_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(NAMES, raising=False)
-    assert "localhost" in names("127.0.0.1")
-    assert names("0.0.0.0") == frozenset()
-    monkeypatch.setenv(NAMES, "dagster.lab.example, other")
-    assert names("0.0.0.0") == {"dagster.lab.example", "other"}
-    assert {"dagster.lab.example", "127.0.0.1"} < names("127.0.0.1")
+    assert "localhost" in guard("127.0.0.1")["here"]
+    assert guard("0.0.0.0") == {"here": frozenset(), "added": frozenset()}
+    monkeypatch.setenv(NAMES, "Dagster.lab.example, other")
+    added = frozenset(name.lower() for name in guard("0.0.0.0")["added"])
+    assert added == {"dagster.lab.example", "other"}
+    for host in ("127.0.0.1:3000", "dagster.lab.example"):  # whatever the proxy says to the application
+        asked = {"host": host, "origin": "https://dagster.lab.example", "sec_fetch_site": "same-origin"}
+        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in asked.items()]
+        scope = {"type": "http", "method": "POST", "path": "/graphql", "headers": raw}
+        assert refusal(scope, HERE, added) is None
+        assert refusal(scope, HERE)
 
 
 def test_only_the_web_server_is_started_otherwise() -> None:

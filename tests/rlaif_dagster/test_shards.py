@@ -50,16 +50,16 @@ def squared_among(folder: Path, processes: int, n: int) -> int:
     return n * n
 
 
-def node(_: int) -> str:
-    """Where a piece is computed; long enough that no shard has time for two."""
+def node(folder: Path, n: int) -> str:
+    """Where a piece is computed, once two processes compute one."""
     import ray
 
-    time.sleep(1)
+    squared_among(folder, 2, n)
     return str(ray.get_runtime_context().get_node_id())
 
 
-def test_shards_are_on_all_nodes() -> None:
-    assert len(set(spread(node, [0, 1]))) == 2
+def test_shards_are_on_all_nodes(tmp_path: Path) -> None:
+    assert len(set(spread(partial(node, tmp_path), [0, 1]))) == 2
 
 
 def test_every_piece_comes_back_under_its_place_from_as_many_processes(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from rlaif_dagster.cli.cells import select
 from rlaif_dagster.cli.doctor import keys
@@ -31,8 +33,13 @@ JUDGE = "kind: api\nmodel: openai/x\napi_base: {url}\napi_key_env: GITHUB_TOKEN\
 def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     monkeypatch.setenv(NAME, "ghp_planted")
     monkeypatch.delenv(KEY_HOSTS, raising=False)
-    with serving(lambda request, number: says("A"), host=HOST) as server:
-        yield server
+    try:
+        running = serving(lambda request, number: says("A"), host=HOST)
+        server = running.__enter__()
+    except OSError:
+        pytest.skip(f"{HOST} is no address of this machine")
+    yield server
+    running.__exit__(None, None, None)
 
 
 def ask(server: ChatServer, who: str) -> None:
@@ -58,6 +65,23 @@ def test_a_key_is_sent_to_an_address_in_a_file_only_where_the_user_said_so(
     assert theirs.requests == []
     monkeypatch.setenv(KEY_HOSTS, "OTHER=127.0.0.3, GITHUB_TOKEN=127.0.0.2")
     ask(theirs, who)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"fallbacks": [{"model": "openai/x", "api_base": "http://evil.example/v1"}]},
+        {"aws_bedrock_runtime_endpoint": "http://evil.example"},
+        {"model_list": []},
+        {"custom_llm_provider": "openai_like"},
+        {"proxy": "http://evil.example"},
+        {"client": "x"},
+    ],
+    ids=lambda parameters: next(iter(parameters)),
+)
+def test_no_parameter_says_where_a_request_goes(parameters: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"may not hold {next(iter(parameters))}; use the judge's own fields"):
+        ApiJudge.model_validate({"kind": "api", "model": "openai/x", "api_key_env": NAME, "parameters": parameters})
 
 
 def test_doctor_says_it_before_anything_is_asked(

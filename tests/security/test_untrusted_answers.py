@@ -147,6 +147,7 @@ def test_tables_and_json_keep_what_was_said_to_the_letter(home: Home) -> None:
         '{"a": ' * 5000,
         '{"alignment": ' + "9" * 5000 + ', "verdict": ' + "9" * 5000 + "}",
         '{"reason": ' + "[" * 900 + "]" * 900 + ', "verdict": ' + "[" * 900 + "]" * 900 + "}",
+        '{"verdict": ' + "[" * 900 + '"perhaps"' + "]" * 900 + "}",
         "-" * 200_000,
         "_" * 200_000 + "?",
         "answer " * 50_000,

@@ -19,6 +19,7 @@ from rlaif_dagster.errors import UserError
 from rlaif_dagster.evaluation.correctness import refuses
 from rlaif_dagster.evaluation.items import read_items, shuffled
 from rlaif_dagster.home import data_folder
+from rlaif_dagster.hub_names import on_the_hub
 
 PKU = "PKU-Alignment/PKU-SafeRLHF"
 PKU_FIELDS = ("prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
@@ -161,7 +162,7 @@ def _pku_rows(mirror: str | None) -> Iterable[tuple[str, dict[str, Any]]]:
         return
     from datasets import load_dataset
 
-    for number, row in enumerate(load_dataset(mirror or PKU, split="test"), 1):
+    for number, row in enumerate(load_dataset(mirror or on_the_hub(PKU), split="test"), 1):
         yield f"{mirror or PKU}, row {number}", dict(row)
 
 

@@ -13,6 +13,7 @@ from rlaif_dagster.judging.parsing import in_terms_of_pair, parse
         ('{"verdict": "tie", "reason": "both refuse"}', "tie"),
         ('{"Verdict": "Answer B"}', "B"),
         ('{"winner": "answer_a"}', "A"),
+        ('{"verdict": ["B"]}', "B"),
         ('{"result": {"verdict": "B"}}', "B"),
         ('Here you are:\n```json\n{"reason": "x",\n "verdict": "A"}\n```\nAsk me anything!', "A"),
         ('{"reason": "line\nbreak", "verdict": "B"}', "B"),

@@ -98,7 +98,7 @@ def test_of_other_errors_the_innermost_is_told_with_its_kind(instance: dg.Dagste
 def test_a_gpu_that_is_too_small_is_told_with_what_helps(instance: dg.DagsterInstance) -> None:
     run_id = run_of(instance, too_large)
     line = told(instance, run_id, "too_large") or ""
-    assert line.startswith("run ID failed: the GPU's memory is not enough: in the step's recipe lower batch_size")
+    assert line.startswith("run ID failed: the GPU's memory is not enough: for a training, lower batch_size")
     assert line.endswith("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.)")
     assert failure_in(kept_events(instance, run_id)).fixable
 
