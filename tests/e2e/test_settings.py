@@ -2,7 +2,7 @@
 
     .venv/bin/pytest -m slow tests/e2e/test_settings.py --durations 0
 
-An hour and a quarter on two idle cores. What one process made is the checkout's own `.rlaif/`, as `make demo` leaves it; it
+An hour or more on two idle cores. What one process made is the checkout's own `.rlaif/`, as `make demo` leaves it; it
 must hold nothing else.
 """
 
