@@ -6,6 +6,7 @@ The server listens on 127.0.0.2, which is this machine and yet none of the names
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,12 @@ JUDGE = "kind: api\nmodel: openai/x\napi_base: {url}\napi_key_env: GITHUB_TOKEN\
 def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     monkeypatch.setenv(NAME, "ghp_planted")
     monkeypatch.delenv(KEY_HOSTS, raising=False)
-    try:
-        running = serving(lambda request, number: says("A"), host=HOST)
-        server = running.__enter__()
-    except OSError:
-        pytest.skip(f"{HOST} is no address of this machine")
-    yield server
-    running.__exit__(None, None, None)
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(serving(lambda request, number: says("A"), host=HOST))
+        except OSError:
+            pytest.skip(f"{HOST} is no address of this machine")
+        yield server
 
 
 def ask(server: ChatServer, who: str) -> None:
